@@ -1,0 +1,252 @@
+#pragma once
+// SPDX-License-Identifier: MIT
+/*
+ * pool - a named region: its data segment, its ledger, its extents, and who holds what of it
+ *
+ * Knows sessions as numbers with a uid, a pid and a command; not connections, frames or threads of the server.
+ *
+ * Threads: every function may be called from any thread; each takes the pool's mutex itself and holds it for a bounded
+ * time. What could take long (backing much memory, ending a session with many blocks, punching, walking the map) works
+ * in steps of at most POOL_STEP_NS under the mutex, hands it over between steps, and must run off the event loops:
+ * calls that find this out themselves return POOL_E_SLOW unless POOL_MAY_BLOCK was given.
+ * Lock order: registry, pool, then the leaves quota and budget. See daemon/README.md.
+ *
+ * Ownership: a pool is counted; the registry has one reference, each member one, each running call's caller one.
+ */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "alloc/extent.h"
+#include "pool/backing.h"
+#include "pool/budget.h"
+#include "pool/quota.h"
+#include "pool/segment.h"
+#include "proto/name.h"
+
+#define POOL_STEP_NS	 500000u       /* half of the promised 1 ms: the last item of a step may overrun */
+#define POOL_FIRST	 4096u	       /* offset of the first usable byte */
+#define POOL_GUARD_BYTES 16u	       /* before, and at least as much after, each block of a guarded pool */
+#define POOL_ALIGNMENT_MAX (2u << 20)
+#define POOL_SLOW_BYTES	 (1u << 20)    /* backing more than this at once (110 us per MiB) is slow */
+
+enum pool_outcome { /* foreseen; the server's table turns them into status and sentence */
+	POOL_E_FULL = 1,    /* no gap is large enough */
+	POOL_E_UNBACKED,    /* the kernel, or the budget, has no pages for it */
+	POOL_E_QUOTA,	    /* of the uid */
+	POOL_E_NO_BLOCK,    /* no block starts there */
+	POOL_E_FREED,	    /* known to be free already */
+	POOL_E_NOT_OWNER,
+	POOL_E_NOT_ALLOWED, /* by uid, gid and mode */
+	POOL_E_STALE,	    /* take: that session does not own it */
+	POOL_E_NAME_TAKEN,
+	POOL_E_NO_NAME,	    /* nothing has that name */
+	POOL_E_PINNED,	    /* realloc: named or held elsewhere, and does not fit in place */
+	POOL_E_NOT_EMPTY,
+	POOL_E_DESTROYED,
+	POOL_E_SHRINK,	    /* resize below the present size */
+	POOL_E_ABOVE_MAX,   /* resize above max_size */
+	POOL_E_INVALID,	    /* an argument that no pool could serve */
+	POOL_E_SLOW,	    /* call again with POOL_MAY_BLOCK, off the loop; nothing changed */
+	POOL_OUTCOME_N,
+};
+
+enum { POOL_MAY_BLOCK = 1 };
+
+struct pool_identity { /* who asks; filled by the server from credentials */
+	uint64_t session;
+	uint32_t uid;
+	uint32_t gid;
+	const uint32_t *groups; /* [n_groups], supplementary */
+	uint32_t n_groups;
+	int32_t pid;
+	char command[24];
+};
+
+struct pool_options {
+	uint8_t name[NAME_BYTES_MAX];
+	uint32_t n_name_bytes; /* 0: private */
+	uint64_t size, max_size; /* bytes; max_size 0: size */
+	uint32_t uid, gid, mode;
+	uint32_t lifetime, fill, lease; /* the public enums' values */
+	bool guard, reserve;
+};
+
+struct pool_member { /* a session that has the pool open; made by pool_join(), gone after the last pool_leave_step() */
+	struct pool *pool;	  /* counted reference */
+	uint64_t session;
+	uint32_t index;		  /* of its record: the owner number of its blocks */
+	struct quota_account *account;
+	struct extent_owner blocks; /* pool mutex */
+	uint32_t first_hold;	  /* pool mutex: chain of its retains */
+	uint64_t n_holds;	  /* pool mutex */
+	uint64_t since_s;
+	struct pool_member *prev, *next; /* pool mutex: all members, by rising session id */
+};
+
+struct pool; /* pool.c and its neighbours; see pool_internal.h */
+
+/* ---- life ---- */
+
+struct pool_env { /* what all pools of a daemon share; outlives them */
+	const char *instance;
+	struct quota *quota;
+	struct budget *budget;
+	uint64_t decay_ms;			/* how long a large gap keeps its pages */
+	void (*decay_wanted)(void *arg);	/* a pool has something to punch later; any thread, under its mutex: must not block */
+	void *decay_arg;
+};
+
+/** pool_new() - create segments and books; @id was never used before. May take long with reserve. Return: 0, POOL_E_*, -errno; nothing is left on failure */
+int pool_new(struct pool **poolp, const struct pool_env *env, uint64_t id, const struct pool_options *options) MUST_CHECK;
+struct pool *pool_ref(struct pool *pool);
+/** pool_unref() - the last one frees mappings and descriptors (long for large pools: off the loop). Return: NULL */
+struct pool *pool_unref(struct pool *pool);
+
+struct pool_holder {
+	uint64_t session; /* 0: the pool itself */
+	int32_t pid;
+	uint32_t uid;
+	char command[24];
+	uint64_t n_blocks, n_bytes;
+	uint64_t oldest_s; /* 0: none */
+};
+
+struct pool_warning { /* what a destroy or a session's end left behind, for log and reply */
+	uint64_t n_blocks, n_bytes;
+	uint32_t n_holders;	      /* filled of holders, most bytes first */
+	struct pool_holder holders[4];
+};
+
+/**
+ * pool_destroy() - from now on every call answers POOL_E_DESTROYED; segments are unlinked, charges given back
+ * Idempotent steps: the state first, the ledger's name last. Return: 0; POOL_E_NOT_EMPTY (only with @if_empty); POOL_E_DESTROYED.
+ */
+int pool_destroy(struct pool *pool, bool if_empty, struct pool_warning *warning) MUST_CHECK;
+
+/** pool_may_open(), pool_may_manage() - rights as a file's: r and w by mode; the pool's uid, the daemon's, or root */
+bool pool_may_open(const struct pool *pool, const struct pool_identity *who);
+bool pool_may_manage(const struct pool *pool, const struct pool_identity *who);
+
+uint64_t pool_id(const struct pool *pool);
+const struct pool_options *pool_options(const struct pool *pool); /* as created; name not NUL-terminated */
+bool pool_is_private(const struct pool *pool);
+int pool_data_fd(const struct pool *pool);	  /* of the data segment; not consumed */
+uint64_t pool_segment_bytes(const struct pool *pool); /* first + max_size in whole pages */
+
+/* ---- members ---- */
+
+/** pool_join() - @who opens the pool; once per session. Return: 0; POOL_E_DESTROYED; -ENOSPC (books), -ENOMEM */
+int pool_join(struct pool *pool, const struct pool_identity *who, struct pool_member **memberp) MUST_CHECK;
+
+/**
+ * pool_leave_step() - one step of a session's end: drops holds for at most POOL_STEP_NS; with the last, @member is freed
+ * From the first step on the member executes nothing else. Blocks left with other holders, or fallen to the pool, stay.
+ * Return: true = more to do. @reportp counts what was the session's own (blocks that nobody else held: the leak report).
+ */
+bool pool_leave_step(struct pool_member *member, struct pool_warning *report);
+
+/* ---- blocks. Each returns 0, POOL_E_*, or -errno, and changes nothing unless it returns 0 ---- */
+
+struct pool_block {
+	uint64_t offset;   /* as the client knows it */
+	uint64_t size;	   /* usable bytes */
+	uint64_t old_size; /* realloc */
+	bool moved;	   /* realloc */
+	uint64_t owner;	   /* session; 0 the pool or nobody */
+	uint64_t origin;
+};
+
+int pool_alloc(struct pool_member *member, uint64_t size, uint64_t alignment /* 0: 16 */, unsigned flags,
+	       struct pool_block *blockp) MUST_CHECK;
+/** pool_alloc_batch() - all or none; @offsets [n] out */
+int pool_alloc_batch(struct pool_member *member, size_t n, const uint64_t sizes[], unsigned flags, uint64_t offsets[])
+	MUST_CHECK;
+int pool_free(struct pool_member *member, uint64_t offset) MUST_CHECK;
+/** pool_realloc() - in place, else (moved) a new block, the old one staying until the client frees it; @size > 0 */
+int pool_realloc(struct pool_member *member, uint64_t offset, uint64_t size, unsigned flags, struct pool_block *blockp)
+	MUST_CHECK;
+int pool_publish(struct pool_member *member, uint64_t offset, const void *name, size_t n_name_bytes /* 0: none */) MUST_CHECK;
+int pool_find(struct pool_member *member, const void *name, size_t n_name_bytes, bool retain, struct pool_block *blockp)
+	MUST_CHECK;
+int pool_retain(struct pool_member *member, uint64_t offset) MUST_CHECK;
+int pool_take(struct pool_member *member, uint64_t offset, uint64_t from_session) MUST_CHECK;
+int pool_inspect(struct pool_member *member, uint64_t offset, struct pool_block *blockp) MUST_CHECK;
+
+/** pool_resize() - grow to @size. POOL_E_SLOW with reserve unless POOL_MAY_BLOCK */
+int pool_resize(struct pool *pool, uint64_t size, unsigned flags) MUST_CHECK;
+
+/* ---- what is going on ---- */
+
+struct pool_stats { /* as struct mempool_stats */
+	uint64_t total, used, requested, free, largest_free, leased_idle, backed, peak_used;
+	uint64_t allocations, gaps, sessions, alloc_total, free_total, failed_total;
+	double fragmentation;
+};
+
+/** pool_stats() - one snapshot; works on a destroyed pool too */
+void pool_stats(struct pool *pool, struct pool_stats *statsp);
+
+/** pool_holders() - who owns most, most bytes first, the pool itself included. Return: how many were stored; O(members) */
+uint32_t pool_holders(struct pool *pool, struct pool_holder holders[], uint32_t n_max);
+
+struct pool_gap {
+	uint64_t offset, size;
+};
+uint32_t pool_gaps(struct pool *pool, struct pool_gap gaps[], uint32_t n_max); /* largest first */
+
+struct pool_cells { /* a map of @n cells; arrays of n, made by the caller */
+	uint32_t n;
+	uint64_t cell_bytes;  /* out */
+	uint64_t *used;	      /* out: bytes of live blocks in each */
+	uint32_t *holder;     /* out: index into @holders from 1 of who owns most of it; 0: none of them */
+	const struct pool_holder *holders;
+	uint32_t n_holders;
+};
+/** pool_draw() - fill @cells by one walk, in steps; off the loop */
+void pool_draw(struct pool *pool, struct pool_cells *cells);
+
+struct pool_extent {
+	uint64_t offset, size; /* bytes of the extent, clipped to begin at the page's start */
+	enum extent_state state; /* GAP, LIVE or LEASED */
+	uint64_t block;	       /* what alloc returned */
+	uint64_t requested;
+	uint64_t owner, origin; /* session ids; 0: the pool, or nobody any more */
+	uint32_t n_holds;
+	uint32_t since_s;
+	uint8_t name[NAME_BYTES_MAX];
+	uint32_t n_name_bytes;
+};
+/**
+ * pool_extents() - a page of the map in address order, from offset @from on (0: the first)
+ * @hintp: in and out: speeds up the next page; any number is safe
+ * @nextp: out: where the next page begins; 0: that was all. Pages join without a seam, whatever happened in between.
+ * Return: how many were stored in extents [n_max]. One step under the mutex: keep n_max at 1024 or below.
+ */
+uint32_t pool_extents(struct pool *pool, uint64_t from, uint64_t *hintp, struct pool_extent extents[], uint32_t n_max,
+		      uint64_t *nextp);
+
+struct pool_member_info {
+	uint64_t session;
+	int32_t pid;
+	uint32_t uid;
+	char command[24];
+	uint64_t n_blocks, n_bytes, n_holds, oldest_s, since_s;
+};
+/** pool_members() - by rising session id, after @after_session. Return: how many were stored */
+uint32_t pool_members(struct pool *pool, uint64_t after_session, struct pool_member_info infos[], uint32_t n_max);
+
+struct pool_fault {
+	uint64_t offset;
+	char what[120];
+};
+/** pool_check() - verify the books; holds the mutex throughout: a maintenance call, off the loop. Return: faults found; the first @n_max stored */
+uint32_t pool_check(struct pool *pool, struct pool_fault faults[], uint32_t n_max);
+void pool_dump(struct pool *pool, FILE *out);
+
+/** pool_explain_full() - why an alloc of @size bytes failed: asked, free, largest gap, backed, top holders; [n_bytes] */
+void pool_explain_full(struct pool *pool, int outcome, uint64_t size, char *out, size_t n_bytes);
+
+/** pool_decay_step() - punch large gaps that are old enough, one step; off the loop. Return: ms until there is more to do; 0 = now; UINT64_MAX = nothing */
+uint64_t pool_decay_step(struct pool *pool);

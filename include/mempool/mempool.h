@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: MIT
+/*
+ * mempool - named pools of shared memory, run by a daemon
+ *
+ * A program connects to mempoold, creates or opens a pool and gets blocks of it as *offsets*, which mean the same
+ * in every process; mempool_ptr() makes an offset an address in the caller's own mapping.
+ *
+ * Results:  functions of type int return 0 or a negative errno, but for mempool_pool_check().
+ *           mempool_last_error() tells this thread's last failure (or warning) as a full sentence.
+ * Threads:  every function may be called from any thread at any time. Calls of many threads share one connection
+ *           and are pipelined on it. No function is async-signal-safe.
+ * Fork:     in a forked child, calls on the parent's handles answer -ECHILD and change nothing; close and
+ *           disconnect let go of the child's own memory only.
+ * The library starts no thread, touches no signal handler, never prints and never aborts.
+ */
+#ifndef MEMPOOL_MEMPOOL_H
+#define MEMPOOL_MEMPOOL_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define MEMPOOL_VERSION "0.1.0"
+
+/** Bytes from the start of a pool's data segment; the same in every process. */
+typedef uint64_t mempool_offset;
+#define MEMPOOL_NULL ((mempool_offset)0)
+
+#define MEMPOOL_NAME_MAX      64		   /* bytes of a pool's or block's name: [A-Za-z0-9._-], not "." or ".." */
+#define MEMPOOL_ALIGNMENT     16		   /* what every block has without asking */
+#define MEMPOOL_ALIGNMENT_MAX ((size_t)2 << 20) /* the most that can be asked for */
+
+struct mempool_client; /* a session with one daemon */
+struct mempool_pool;   /* an open, mapped pool */
+
+/** How long a block lives that nobody freed. */
+enum mempool_lifetime {
+	MEMPOOL_LIFETIME_SESSION = 0, /* as long as the session that owns it, or until published */
+	MEMPOOL_LIFETIME_POOL = 1,    /* at its session's end it becomes the pool's */
+};
+
+/** What new memory reads. */
+enum mempool_fill {
+	MEMPOOL_FILL_PATTERN = 0, /* 0xCC over the whole block, and over what realloc grows */
+	MEMPOOL_FILL_NONE = 1,
+	MEMPOOL_FILL_ZERO = 2,
+};
+
+/** Whether clients may keep slabs of the pool to serve themselves from. */
+enum mempool_lease {
+	MEMPOOL_LEASE_AUTO = 0,
+	MEMPOOL_LEASE_OFF = 1,
+};
+
+enum mempool_format {
+	MEMPOOL_FORMAT_ASCII = 0,
+	MEMPOOL_FORMAT_UNICODE = 1,
+	MEMPOOL_FORMAT_JSON = 2,
+};
+
+#define MEMPOOL_IF_EMPTY 1u /* mempool_pool_destroy(): refuse with -ENOTEMPTY while blocks are live */
+
+/* The structs below begin with struct_size = sizeof(struct …) as the caller knows it, and mean the defaults where
+ * zero. A larger struct from a newer caller is accepted if what this library does not know is zero, else -E2BIG. */
+
+struct mempool_pool_options {
+	size_t struct_size;
+	uint64_t max_size;	       /* bytes the pool may grow to; 0 = size */
+	uint32_t mode;		       /* as a file's: r and w open it; 0 = 0600 */
+	enum mempool_lifetime lifetime;
+	enum mempool_fill fill;
+	enum mempool_lease lease;
+	uint32_t guard;		       /* 1: canaries before and after each block, looked at by free and check */
+	uint32_t reserve;	       /* 1: all memory is taken at create, and kept */
+};
+
+struct mempool_visualize_options {
+	size_t struct_size;
+	enum mempool_format format;
+	uint32_t width; /* columns of the map; 0 = 80 */
+	uint32_t color; /* 1: with terminal colours */
+	uint32_t reserved;
+};
+
+/** Figures of a pool, taken at one instant: used + free + leased_idle = total. */
+struct mempool_stats {
+	uint64_t total;	       /* bytes: the pool's size, rounded up to 16 */
+	uint64_t used;	       /* bytes of live blocks, with their rounding and guards */
+	uint64_t requested;    /* bytes that were asked for, of these */
+	uint64_t free;	       /* bytes in gaps */
+	uint64_t largest_free; /* bytes of the largest gap, less guards: an alloc of this size succeeds */
+	uint64_t leased_idle;  /* bytes of leased slabs that are not live slots */
+	uint64_t backed;       /* bytes of the data segment that the kernel holds pages for */
+	uint64_t peak_used;    /* bytes: the highest used ever seen */
+	uint64_t allocations;  /* live blocks */
+	uint64_t gaps;
+	uint64_t sessions;     /* that have the pool open */
+	uint64_t alloc_total;  /* since the pool was created */
+	uint64_t free_total;
+	uint64_t failed_total; /* allocations refused for lack of memory or quota */
+	double fragmentation;  /* 1 - largest gap / free; 0 when nothing is free */
+};
+
+struct mempool_pool_info {
+	size_t struct_size;
+	uint64_t id;	      /* never used again by this daemon instance */
+	uint64_t total;	      /* bytes */
+	uint64_t max_size;    /* bytes */
+	uint64_t used;	      /* bytes */
+	uint64_t allocations; /* live blocks */
+	uint64_t sessions;    /* that have it open */
+	uint64_t created;     /* seconds since 1970 */
+	uint32_t uid;
+	uint32_t gid;
+	uint32_t mode;
+	enum mempool_lifetime lifetime;
+	enum mempool_fill fill;
+	enum mempool_lease lease;
+	uint32_t guard;
+	uint32_t reserve;
+	char name[72]; /* empty for a private pool */
+};
+
+struct mempool_session_info {
+	size_t struct_size;
+	uint64_t session; /* id */
+	uint64_t blocks;  /* that it owns in this pool */
+	uint64_t bytes;	  /* of these */
+	uint64_t holds;	  /* blocks it retained */
+	uint64_t oldest;  /* seconds since 1970: its oldest block; 0 = none */
+	uint64_t since;	  /* seconds since 1970: when it opened the pool */
+	int32_t pid;	  /* 0: not visible from the daemon's pid namespace */
+	uint32_t uid;
+	char command[24];
+	char state[16]; /* "active"; "away": connection gone, process alive; "ending": being reclaimed */
+	char pool[72];	/* empty: a private one, or none */
+};
+
+struct mempool_daemon_info {
+	size_t struct_size;
+	uint64_t uptime;     /* seconds */
+	uint64_t recoveries; /* times the instance came back after a daemon's death */
+	int32_t pid;
+	uint32_t n_loops;
+	uint32_t loop_connections[64]; /* connections served by each of n_loops event loops */
+	char version[24];
+	char instance[128];
+	uint64_t limit_request_bytes;	      /* one request frame */
+	uint64_t limit_hello_bytes;	      /* the same, before Hello */
+	uint64_t limit_connections_per_uid;
+	uint64_t limit_connections;
+	uint64_t limit_connections_before_hello;
+	uint64_t limit_hello_ms;	      /* time to Hello */
+	uint64_t limit_frame_ms;	      /* time to finish a frame */
+	uint64_t limit_queued_pause_bytes;    /* queued replies: the daemon stops reading */
+	uint64_t limit_queued_close_bytes;    /* queued replies: the connection is closed at once */
+	uint64_t limit_queued_slow_bytes;     /* queued replies: the connection is closed … */
+	uint64_t limit_queued_slow_ms;	      /* … after so long above it */
+	uint64_t limit_in_flight;	      /* requests per connection */
+	uint64_t limit_arena_bytes;	      /* memory to decode one request */
+	uint64_t limit_arena_objects;
+	uint64_t quota_bytes;		      /* per uid; UINT64_MAX: none */
+	uint64_t quota_pools;
+	uint64_t quota_sessions;
+	uint64_t quota_blocks;
+};
+
+/* ---- session ---- */
+
+/**
+ * mempool_connect() - begin a session
+ * @out:         out: the session; untouched on failure
+ * @socket_path: the daemon's socket; NULL: $MEMPOOL_SOCKET, else $XDG_RUNTIME_DIR/mempoold.sock, else
+ *               /run/mempoold/mempoold.sock, the first that answers
+ *
+ * Never waits for a daemon to appear.
+ * Ownership: the caller's until mempool_disconnect().
+ * Return: 0; -ECONNREFUSED no daemon there; -EPROTO another protocol version; -EDQUOT, -EAGAIN refused by a limit.
+ */
+int mempool_connect(struct mempool_client **out, const char *socket_path);
+
+/** mempool_disconnect() - end the session and drop all its holds; waits for this process's running calls. NULL: nothing. */
+void mempool_disconnect(struct mempool_client *client);
+
+/** mempool_set_timeout() - longest wait of a request for a silent daemon, in ms; default 10000, 0 never, -1 for ever. */
+int mempool_set_timeout(struct mempool_client *client, int ms);
+
+/** mempool_session() - this session's id, never used again; 0 for NULL. Send it beside an offset: see mempool_take(). */
+uint64_t mempool_session(struct mempool_client *client);
+
+/* ---- pools ---- */
+
+static inline void mempool_pool_options_init(struct mempool_pool_options *options)
+{
+	memset(options, 0, sizeof(*options));
+	options->struct_size = sizeof(*options);
+}
+
+/**
+ * mempool_pool_create() - create a pool and open it
+ * @name:    NULL: a private pool, in no list, gone with its session
+ * @size:    bytes, 1 or more; rounded up to 16
+ * @options: NULL: the defaults
+ *
+ * Return: 0; -EEXIST name taken; -EINVAL bad name, size or option; -ENOSPC no room in /dev/shm; -EDQUOT.
+ */
+int mempool_pool_create(struct mempool_client *client, const char *name, uint64_t size,
+			const struct mempool_pool_options *options, struct mempool_pool **out);
+
+/** mempool_pool_open() - open a pool by name. Return: 0; -ENOENT; -EACCES: the mode does not give r and w. */
+int mempool_pool_open(struct mempool_client *client, const char *name, struct mempool_pool **out);
+
+/** mempool_pool_close() - let go of the handle; frees no block. Addresses are valid until the last close. NULL: nothing. */
+void mempool_pool_close(struct mempool_pool *pool);
+
+/**
+ * mempool_pool_destroy() - remove a pool
+ * @flags: MEMPOOL_IF_EMPTY or 0
+ *
+ * A pool with live blocks is destroyed all the same: 0, with a warning (counts, holders) in mempool_last_error().
+ * Mappings stay readable until closed; requests on the pool answer -ESTALE.
+ * Return: 0; -ENOENT; -EACCES: for the pool's uid, the daemon's, or root; -ENOTEMPTY with MEMPOOL_IF_EMPTY.
+ */
+int mempool_pool_destroy(struct mempool_client *client, const char *name, unsigned flags);
+
+/** mempool_pool_resize() - grow to @size bytes. Return: 0; -EINVAL below the present size; -ENOSPC above max_size; -EACCES. */
+int mempool_pool_resize(struct mempool_pool *pool, uint64_t size);
+
+/* ---- blocks ---- */
+
+/**
+ * mempool_alloc() - get a block
+ * @size: bytes, 1 or more
+ *
+ * Return: its offset, a multiple of 16; or 0 with errno set: EINVAL, ENOSPC (the pool or /dev/shm is full: the sentence
+ * tells what was asked, what is free, the largest gap and the top holders), EDQUOT, ENOMEM, ESTALE, ENOTCONN …
+ */
+mempool_offset mempool_alloc(struct mempool_pool *pool, size_t size);
+
+/** mempool_alloc_aligned() - the same at a multiple of @alignment, a power of two up to 2 MiB, as offset and as address. */
+mempool_offset mempool_alloc_aligned(struct mempool_pool *pool, size_t size, size_t alignment);
+
+/**
+ * mempool_realloc() - change a block's size, in place where it can, else by moving it
+ *
+ * Of offset 0: allocates. To size 0: EINVAL, and the block stays. A block with a name or a second hold never moves: EBUSY
+ * if it does not fit in place. Only its owner may: EPERM.
+ * Return: the block's offset now; or 0 with errno set and the block as it was.
+ */
+mempool_offset mempool_realloc(struct mempool_pool *pool, mempool_offset offset, size_t size);
+
+/** mempool_alloc_batch() - @n blocks, all or none; @out [n] is untouched on failure. */
+int mempool_alloc_batch(struct mempool_pool *pool, size_t n, const size_t sizes[], mempool_offset out[]);
+
+/**
+ * mempool_free() - drop one hold of the calling session on a block; if it has none, the owner's. The last hold frees it.
+ *
+ * Of 0: nothing, returns 0.
+ * Return: 0; -EFAULT no block starts there; -EALREADY known to be free already; -EBADMSG (guard pools) the block is freed,
+ * but its canaries were overwritten: the sentence says where and whose it was; -ESTALE the pool is destroyed.
+ */
+int mempool_free(struct mempool_pool *pool, mempool_offset offset);
+
+/** mempool_free_batch() - frees all of @offsets [n] that it can. Return: 0, or the first error. */
+int mempool_free_batch(struct mempool_pool *pool, size_t n, const mempool_offset offsets[]);
+
+/**
+ * mempool_publish() - make an owned block the pool's, so that it outlives the session
+ * @name: a key to find it by, or NULL
+ *
+ * Return: 0; -EEXIST name taken (so "alloc, fill, publish, else find" makes a singleton); -EPERM not the owner.
+ */
+int mempool_publish(struct mempool_pool *pool, mempool_offset offset, const char *name);
+
+/** mempool_find() - the offset published under @name, without a hold. Return: 0; -ENOENT. */
+int mempool_find(struct mempool_pool *pool, const char *name, mempool_offset *out);
+
+/** mempool_acquire() - find and retain in one step. */
+int mempool_acquire(struct mempool_pool *pool, const char *name, mempool_offset *out);
+
+/** mempool_retain() - add a hold, counted; for a block of one's own, a published one, or one retained already; else -EPERM. */
+int mempool_retain(struct mempool_pool *pool, mempool_offset offset);
+
+/**
+ * mempool_take() - become the owner of a block that another session handed over
+ * @from_session: the sender's mempool_session(), sent beside the offset
+ *
+ * Return: 0; -ESTALE: that session does not own the block (any more); -EFAULT.
+ */
+int mempool_take(struct mempool_pool *pool, mempool_offset offset, uint64_t from_session);
+
+/* ---- addresses ---- */
+
+/** mempool_ptr() - an offset's address in this process; NULL if outside the pool. Valid until the pool's last close. */
+void *mempool_ptr(struct mempool_pool *pool, mempool_offset offset);
+
+/** mempool_offset_of() - an address's offset; 0 if outside the pool. */
+mempool_offset mempool_offset_of(struct mempool_pool *pool, const void *address);
+
+/** mempool_usable_size() - bytes that may be used from @offset on, without guards; 0: no block starts there. */
+size_t mempool_usable_size(struct mempool_pool *pool, mempool_offset offset);
+
+/* ---- what is going on ---- */
+
+/** mempool_pool_stats_sized() - figures of the pool; writes at most @size bytes and zeroes what it does not know. */
+int mempool_pool_stats_sized(struct mempool_pool *pool, struct mempool_stats *out, size_t size);
+
+static inline int mempool_pool_stats(struct mempool_pool *pool, struct mempool_stats *out)
+{
+	return mempool_pool_stats_sized(pool, out, sizeof(*out));
+}
+
+/** mempool_pool_get_info() - what the pool is; @out->struct_size is set by the caller. */
+int mempool_pool_get_info(struct mempool_pool *pool, struct mempool_pool_info *out);
+
+/** mempool_pool_list() - visits each named pool; ends early with what @visit returns, if not 0. */
+int mempool_pool_list(struct mempool_client *client, int (*visit)(void *arg, const struct mempool_pool_info *info),
+		      void *arg);
+
+/** mempool_session_list() - visits each session on a pool (NULL: on every pool, and those on none). */
+int mempool_session_list(struct mempool_client *client, const char *pool,
+			 int (*visit)(void *arg, const struct mempool_session_info *info), void *arg);
+
+/** mempool_daemon_info() - the daemon, its limits and loops; @out->struct_size is set by the caller. */
+int mempool_daemon_info(struct mempool_client *client, struct mempool_daemon_info *out);
+
+/** mempool_pool_visualize() - draws the pool's map, gaps and figures to @stream; @options NULL: the defaults. */
+int mempool_pool_visualize(struct mempool_pool *pool, FILE *stream, const struct mempool_visualize_options *options);
+
+/** mempool_pool_check() - verifies books and guards; one line a fault to @report, unless NULL. Return: faults found, or negative errno. */
+int mempool_pool_check(struct mempool_pool *pool, FILE *report);
+
+/** mempool_last_error() - this thread's last failure or warning as a sentence; "" if none. Valid until its next call. */
+const char *mempool_last_error(void);
+
+/** mempool_version() - the library's version, as MEMPOOL_VERSION when it was built. */
+const char *mempool_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

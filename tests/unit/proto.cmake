@@ -1,0 +1,2 @@
+mempool_test(test_frame SOURCES test_frame.c LIBS mempool_proto LABELS unit)
+mempool_test(test_name SOURCES test_name.c LIBS mempool_proto LABELS unit)
