@@ -150,20 +150,23 @@ struct mempool_daemon_info {
 	uint32_t loop_connections[64]; /* connections served by each of n_loops event loops */
 	char version[24];
 	char instance[128];
-	uint64_t limit_request_bytes;	      /* one request frame */
-	uint64_t limit_hello_bytes;	      /* the same, before Hello */
+	/* limits and quotas, named as in the configuration file; bytes, counts, and milliseconds where _ms */
+	uint64_t limit_request_frame;
+	uint64_t limit_request_frame_before_hello;
 	uint64_t limit_connections_per_uid;
-	uint64_t limit_connections;
+	uint64_t limit_connections_total;
 	uint64_t limit_connections_before_hello;
-	uint64_t limit_hello_ms;	      /* time to Hello */
-	uint64_t limit_frame_ms;	      /* time to finish a frame */
-	uint64_t limit_queued_pause_bytes;    /* queued replies: the daemon stops reading */
-	uint64_t limit_queued_close_bytes;    /* queued replies: the connection is closed at once */
-	uint64_t limit_queued_slow_bytes;     /* queued replies: the connection is closed … */
-	uint64_t limit_queued_slow_ms;	      /* … after so long above it */
-	uint64_t limit_in_flight;	      /* requests per connection */
-	uint64_t limit_arena_bytes;	      /* memory to decode one request */
-	uint64_t limit_arena_objects;
+	uint64_t limit_time_to_hello_ms;
+	uint64_t limit_time_to_finish_frame_ms;
+	uint64_t limit_queued_reply_pause;     /* the daemon stops reading */
+	uint64_t limit_queued_reply_close;     /* the connection is closed at once */
+	uint64_t limit_queued_reply_slow;      /* the connection is closed after … */
+	uint64_t limit_queued_reply_slow_ms;   /* … so long above it */
+	uint64_t limit_requests_in_flight;
+	uint64_t limit_decode_arena;
+	uint64_t limit_decode_objects;
+	uint64_t limit_total_bytes; /* backed for all pools together; UINT64_MAX: none */
+	uint64_t limit_decay_ms;    /* a large gap's pages go back to the kernel after */
 	uint64_t quota_bytes;		      /* per uid; UINT64_MAX: none */
 	uint64_t quota_pools;
 	uint64_t quota_sessions;

@@ -1,0 +1,51 @@
+#pragma once
+// SPDX-License-Identifier: MIT
+/*
+ * limits - every configurable number of the daemon: one table drives the configuration file, the DaemonInfo reply and
+ * the documents
+ */
+#include <stddef.h>
+#include <stdint.h>
+
+#include "pool/quota.h"
+
+struct limits {
+	uint64_t request_frame;		     /* bytes of one request's message */
+	uint64_t request_frame_before_hello; /* bytes */
+	uint64_t connections_per_uid;
+	uint64_t connections_total;
+	uint64_t connections_before_hello;
+	uint64_t time_to_hello_ms;
+	uint64_t time_to_finish_frame_ms;
+	uint64_t queued_reply_pause;	/* bytes: stop reading */
+	uint64_t queued_reply_close;	/* bytes: close at once */
+	uint64_t queued_reply_slow;	/* bytes: close after … */
+	uint64_t queued_reply_slow_ms;	/* … so long above it */
+	uint64_t requests_in_flight;	/* taken from one connection and not yet answered */
+	uint64_t decode_arena;		/* bytes to decode one request */
+	uint64_t decode_objects;	/* allocations to decode one request */
+	uint64_t total_bytes;		/* backed for all pools together; UINT64_MAX: none */
+	uint64_t decay_ms;		/* a large gap keeps its pages so long */
+	uint64_t quota[QUOTA_KIND_N];	/* per uid; QUOTA_CONNECTIONS is connections_per_uid */
+};
+
+enum limits_unit { LIMITS_BYTES, LIMITS_COUNT, LIMITS_MS };
+
+struct limits_entry {
+	const char *section; /* "limits" or "quota" */
+	const char *key;     /* in the file and on the wire ("quota." stands before a quota's on the wire) */
+	size_t offset;	     /* in struct limits, of a uint64_t */
+	enum limits_unit unit;
+	uint64_t min, max;
+};
+
+extern const struct limits_entry limits_table[];
+extern const size_t limits_table_n;
+
+/** limits_default() - the defaults of the design; quota bytes: half of /dev/shm */
+void limits_default(struct limits *limits);
+
+static inline uint64_t *limits_value(struct limits *limits, const struct limits_entry *entry)
+{
+	return (uint64_t *)((char *)limits + entry->offset);
+}
