@@ -17,20 +17,20 @@
 
 #include "alloc/ledger.h"
 
-#define EXTENT_GRANULE 16u
-#define EXTENT_NONE    UINT32_MAX /* no extent */
+#define EXTENT_GRANULE	 16u
+#define EXTENT_NONE	 UINT32_MAX	     /* no extent */
 #define EXTENT_BYTES_MAX (UINT64_C(1) << 47) /* a user address space on x86-64 */
 
 enum extent_state {
 	EXTENT_UNUSED = 0, /* an index without an extent */
 	EXTENT_GAP,
-	EXTENT_TAKEN,	   /* allocated, but not yet anybody's: its pages are being backed. Nobody can name it */
-	EXTENT_LIVE,	   /* a block */
-	EXTENT_LEASED,	   /* a slab */
+	EXTENT_TAKEN,  /* allocated, but not yet anybody's: its pages are being backed. Nobody can name it */
+	EXTENT_LIVE,   /* a block */
+	EXTENT_LEASED, /* a slab */
 	EXTENT_STATE_N,
 };
 
-enum { /* flags of a live extent */
+enum {			  /* flags of a live extent */
 	EXTENT_HELD = 1,  /* has retains: look in the holds */
 	EXTENT_NAMED = 2, /* has a name: look in the names */
 };
@@ -59,12 +59,11 @@ struct extent_links {
 		};
 		struct {
 			uint32_t same_prev, same_next; /* ring of gaps of one size */
-			uint32_t parent, child[2];     /* trie of the class; parent EXTENT_NONE for ring members not in it */
+			uint32_t parent, child[2];     /* trie of the class; parent: NONE if only in a ring */
 		};
 		uint32_t unused_next;
 	};
 };
-
 
 enum {
 	EXTENT_E_EXHAUSTED = 1, /* no gap is large enough */
@@ -75,22 +74,22 @@ enum {
 #define EXTENT_FL_N 43
 #define EXTENT_SL_N 32
 
-struct extent_owner { /* one list of blocks; the array belongs to the caller of extent_map_init() */
-	uint32_t head;	/* EXTENT_NONE = no block */
+struct extent_owner {  /* one list of blocks; the array belongs to the caller of extent_map_init() */
+	uint32_t head; /* EXTENT_NONE = no block */
 	uint32_t reserved;
 	uint64_t n_blocks;
 	uint64_t n_bytes;
 };
 
 struct extent_map {
-	struct ledger *ledger;	   /* not owned */
-	uint64_t first_offset;	   /* of the first byte that may be handed out */
-	uint64_t total_bytes;	   /* multiple of the granule */
-	uint32_t head;		   /* lowest extent */
-	uint32_t tail;		   /* highest extent */
-	uint32_t unused;	   /* chain of indexes without an extent */
-	uint32_t n_high;	   /* indexes ever used */
-	uint32_t n_hashed;	   /* live extents in the hash */
+	struct ledger *ledger; /* not owned */
+	uint64_t first_offset; /* of the first byte that may be handed out */
+	uint64_t total_bytes;  /* multiple of the granule */
+	uint32_t head;	       /* lowest extent */
+	uint32_t tail;	       /* highest extent */
+	uint32_t unused;       /* chain of indexes without an extent */
+	uint32_t n_high;       /* indexes ever used */
+	uint32_t n_hashed;     /* live extents in the hash */
 	uint32_t n_buckets;
 	uint64_t free_bytes;
 	uint64_t requested_bytes;

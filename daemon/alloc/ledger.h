@@ -22,13 +22,13 @@
 #define LEDGER_VERSION 1u
 
 enum ledger_table_id {
-	LEDGER_EXTENTS = 0,  /* truth: struct extent_record */
-	LEDGER_LINKS,	     /* derived: struct extent_links, same index */
-	LEDGER_BUCKETS,	     /* derived: uint32_t, heads of the offset hash */
-	LEDGER_MEMBERS,	     /* truth: sessions that have the pool open */
-	LEDGER_HOLDS,	     /* truth: retains */
-	LEDGER_NAMES,	     /* truth: names of blocks */
-	LEDGER_BACKED,	     /* truth: one bit per backing unit of the data segment, in uint64_t words */
+	LEDGER_EXTENTS = 0, /* truth: struct extent_record */
+	LEDGER_LINKS,	    /* derived: struct extent_links, same index */
+	LEDGER_BUCKETS,	    /* derived: uint32_t, heads of the offset hash */
+	LEDGER_MEMBERS,	    /* truth: sessions that have the pool open */
+	LEDGER_HOLDS,	    /* truth: retains */
+	LEDGER_NAMES,	    /* truth: names of blocks */
+	LEDGER_BACKED,	    /* truth: one bit per backing unit of the data segment, in uint64_t words */
 	LEDGER_TABLE_N,
 };
 
@@ -43,22 +43,22 @@ struct ledger_header {
 	uint64_t created_s;   /* seconds since 1970 */
 	uint32_t uid, gid, mode;
 	uint32_t lifetime, fill, lease, guard, reserve; /* as the public enums */
-	uint32_t unit_bytes;  /* what one backed bit stands for */
+	uint32_t unit_bytes;				/* what one backed bit stands for */
 	uint32_t n_name_bytes;
-	char name[64];	      /* n_name_bytes of it; 0 = private */
+	char name[64];	       /* n_name_bytes of it; 0 = private */
 	char data_object[160]; /* name of the data segment in the segments' directory */
 };
 
 struct ledger_table {
-	void *base;	     /* element 0, in this process */
+	void *base;	      /* element 0, in this process */
 	uint64_t file_offset; /* of element 0 */
 	uint32_t elem_bytes;
-	uint32_t n_backed;   /* elements that count */
+	uint32_t n_backed; /* elements that count */
 	uint32_t n_max;
 };
 
 struct ledger {
-	int fd;	     /* owned */
+	int fd;	      /* owned */
 	uint8_t *map; /* [map_bytes] */
 	size_t map_bytes;
 	uint64_t backed_bytes; /* what has been allocated for the object so far */
@@ -66,7 +66,10 @@ struct ledger {
 	struct ledger_table tables[LEDGER_TABLE_N];
 };
 
-#define LEDGER_NULL {.fd = -1}
+#define LEDGER_NULL      \
+	{                \
+		.fd = -1 \
+	}
 
 struct ledger_shape { /* per table: bytes of an element and the most there can be */
 	uint32_t elem_bytes[LEDGER_TABLE_N];

@@ -16,13 +16,15 @@
 struct backing {
 	struct ledger *ledger; /* table BACKED */
 	struct budget *budget;
-	int fd;		       /* of the data segment; not owned */
+	int fd; /* of the data segment; not owned */
 	uint32_t unit_bytes;
 	uint64_t segment_bytes; /* present length of the object */
 	uint64_t backed_bytes;
 };
 
-enum { BACKING_E_EXHAUSTED = 1 };
+enum {
+	BACKING_E_EXHAUSTED = 1
+};
 
 uint32_t backing_unit_bytes(uint64_t segment_bytes_max);
 int backing_init(struct backing *backing, struct ledger *ledger, struct budget *budget, int fd, uint32_t unit_bytes,

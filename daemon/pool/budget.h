@@ -16,12 +16,14 @@
 struct budget {
 	pthread_mutex_t mutex; /* all below; a leaf */
 	uint64_t credit_bytes;
-	uint64_t asked_ns;     /* CLOCK_MONOTONIC */
-	uint64_t limit_bytes;  /* configured most for all pools together; UINT64_MAX: none */
-	uint64_t spent_bytes;  /* backed by us now */
+	uint64_t asked_ns;    /* CLOCK_MONOTONIC */
+	uint64_t limit_bytes; /* configured most for all pools together; UINT64_MAX: none */
+	uint64_t spent_bytes; /* backed by us now */
 };
 
-enum { BUDGET_E_EXHAUSTED = 1 };
+enum {
+	BUDGET_E_EXHAUSTED = 1
+};
 
 int budget_init(struct budget *budget, uint64_t limit_bytes) MUST_CHECK;
 void budget_deinit(struct budget *budget);

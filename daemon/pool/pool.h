@@ -25,34 +25,36 @@
 #include "pool/segment.h"
 #include "proto/name.h"
 
-#define POOL_STEP_NS	 500000u       /* half of the promised 1 ms: the last item of a step may overrun */
-#define POOL_FIRST	 4096u	       /* offset of the first usable byte */
-#define POOL_GUARD_BYTES 16u	       /* before, and at least as much after, each block of a guarded pool */
+#define POOL_STEP_NS	   500000u /* half of the promised 1 ms: the last item of a step may overrun */
+#define POOL_FIRST	   4096u   /* offset of the first usable byte */
+#define POOL_GUARD_BYTES   16u	   /* before, and at least as much after, each block of a guarded pool */
 #define POOL_ALIGNMENT_MAX (2u << 20)
-#define POOL_SLOW_BYTES	 (1u << 20)    /* backing more than this at once (110 us per MiB) is slow */
+#define POOL_SLOW_BYTES	   (1u << 20) /* backing more than this at once (110 us per MiB) is slow */
 
-enum pool_outcome { /* foreseen; the server's table turns them into status and sentence */
-	POOL_E_FULL = 1,    /* no gap is large enough */
-	POOL_E_UNBACKED,    /* the kernel, or the budget, has no pages for it */
-	POOL_E_QUOTA,	    /* of the uid */
-	POOL_E_NO_BLOCK,    /* no block starts there */
-	POOL_E_FREED,	    /* known to be free already */
+enum pool_outcome {	 /* foreseen; the server's table turns them into status and sentence */
+	POOL_E_FULL = 1, /* no gap is large enough */
+	POOL_E_UNBACKED, /* the kernel, or the budget, has no pages for it */
+	POOL_E_QUOTA,	 /* of the uid */
+	POOL_E_NO_BLOCK, /* no block starts there */
+	POOL_E_FREED,	 /* known to be free already */
 	POOL_E_NOT_OWNER,
 	POOL_E_NOT_ALLOWED, /* by uid, gid and mode */
 	POOL_E_STALE,	    /* take: that session does not own it */
 	POOL_E_NAME_TAKEN,
-	POOL_E_NO_NAME,	    /* nothing has that name */
-	POOL_E_PINNED,	    /* realloc: named or held elsewhere, and does not fit in place */
+	POOL_E_NO_NAME, /* nothing has that name */
+	POOL_E_PINNED,	/* realloc: named or held elsewhere, and does not fit in place */
 	POOL_E_NOT_EMPTY,
 	POOL_E_DESTROYED,
-	POOL_E_SHRINK,	    /* resize below the present size */
-	POOL_E_ABOVE_MAX,   /* resize above max_size */
-	POOL_E_INVALID,	    /* an argument that no pool could serve */
-	POOL_E_SLOW,	    /* call again with POOL_MAY_BLOCK, off the loop; nothing changed */
+	POOL_E_SHRINK,	  /* resize below the present size */
+	POOL_E_ABOVE_MAX, /* resize above max_size */
+	POOL_E_INVALID,	  /* an argument that no pool could serve */
+	POOL_E_SLOW,	  /* call again with POOL_MAY_BLOCK, off the loop; nothing changed */
 	POOL_OUTCOME_N,
 };
 
-enum { POOL_MAY_BLOCK = 1 };
+enum {
+	POOL_MAY_BLOCK = 1
+};
 
 struct pool_identity { /* who asks; filled by the server from credentials */
 	uint64_t session;
@@ -66,7 +68,7 @@ struct pool_identity { /* who asks; filled by the server from credentials */
 
 struct pool_options {
 	uint8_t name[NAME_BYTES_MAX];
-	uint32_t n_name_bytes; /* 0: private */
+	uint32_t n_name_bytes;	 /* 0: private */
 	uint64_t size, max_size; /* bytes; max_size 0: size */
 	uint32_t uid, gid, mode;
 	uint32_t lifetime, fill, lease; /* the public enums' values */
@@ -74,13 +76,13 @@ struct pool_options {
 };
 
 struct pool_member { /* a session that has the pool open; made by pool_join(), gone after the last pool_leave_step() */
-	struct pool *pool;	  /* counted reference */
+	struct pool *pool; /* counted reference */
 	uint64_t session;
-	uint32_t index;		  /* of its record: the owner number of its blocks */
+	uint32_t index; /* of its record: the owner number of its blocks */
 	struct quota_account *account;
 	struct extent_owner blocks; /* pool mutex */
-	uint32_t first_hold;	  /* pool mutex: chain of its retains */
-	uint64_t n_holds;	  /* pool mutex */
+	uint32_t first_hold;	    /* pool mutex: chain of its retains */
+	uint64_t n_holds;	    /* pool mutex */
 	uint64_t since_s;
 	struct pool_member *prev, *next; /* pool mutex: all members, by rising session id */
 };
@@ -93,13 +95,15 @@ struct pool_env { /* what all pools of a daemon share; outlives them */
 	const char *instance;
 	struct quota *quota;
 	struct budget *budget;
-	uint64_t decay_ms;			/* how long a large gap keeps its pages */
-	void (*decay_wanted)(void *arg);	/* a pool has something to punch later; any thread, under its mutex: must not block */
+	uint64_t decay_ms; /* how long a large gap keeps its pages */
+	/* a pool has something to punch later; any thread, under its mutex: must not block */
+	void (*decay_wanted)(void *arg);
 	void *decay_arg;
 };
 
 /** pool_new() - create segments and books; @id was never used before. May take long with reserve. Return: 0, POOL_E_*, -errno; nothing is left on failure */
-int pool_new(struct pool **poolp, const struct pool_env *env, uint64_t id, const struct pool_options *options) MUST_CHECK;
+int pool_new(struct pool **poolp, const struct pool_env *env, uint64_t id, const struct pool_options *options)
+	MUST_CHECK;
 struct pool *pool_ref(struct pool *pool);
 /** pool_unref() - the last one frees mappings and descriptors (long for large pools: off the loop). Return: NULL */
 struct pool *pool_unref(struct pool *pool);
@@ -115,7 +119,7 @@ struct pool_holder {
 
 struct pool_warning { /* what a destroy or a session's end left behind, for log and reply */
 	uint64_t n_blocks, n_bytes;
-	uint32_t n_holders;	      /* filled of holders, most bytes first */
+	uint32_t n_holders; /* filled of holders, most bytes first */
 	struct pool_holder holders[4];
 };
 
@@ -132,7 +136,7 @@ bool pool_may_manage(const struct pool *pool, const struct pool_identity *who);
 uint64_t pool_id(const struct pool *pool);
 const struct pool_options *pool_options(const struct pool *pool); /* as created; name not NUL-terminated */
 bool pool_is_private(const struct pool *pool);
-int pool_data_fd(const struct pool *pool);	  /* of the data segment; not consumed */
+int pool_data_fd(const struct pool *pool);	      /* of the data segment; not consumed */
 uint64_t pool_segment_bytes(const struct pool *pool); /* first + max_size in whole pages */
 
 /* ---- members ---- */
@@ -167,7 +171,8 @@ int pool_free(struct pool_member *member, uint64_t offset) MUST_CHECK;
 /** pool_realloc() - in place, else (moved) a new block, the old one staying until the client frees it; @size > 0 */
 int pool_realloc(struct pool_member *member, uint64_t offset, uint64_t size, unsigned flags, struct pool_block *blockp)
 	MUST_CHECK;
-int pool_publish(struct pool_member *member, uint64_t offset, const void *name, size_t n_name_bytes /* 0: none */) MUST_CHECK;
+int pool_publish(struct pool_member *member, uint64_t offset, const void *name, size_t n_name_bytes /* 0: none */)
+	MUST_CHECK;
 int pool_find(struct pool_member *member, const void *name, size_t n_name_bytes, bool retain, struct pool_block *blockp)
 	MUST_CHECK;
 int pool_retain(struct pool_member *member, uint64_t offset) MUST_CHECK;
@@ -198,9 +203,9 @@ uint32_t pool_gaps(struct pool *pool, struct pool_gap gaps[], uint32_t n_max); /
 
 struct pool_cells { /* a map of @n cells; arrays of n, made by the caller */
 	uint32_t n;
-	uint64_t cell_bytes;  /* out */
-	uint64_t *used;	      /* out: bytes of live blocks in each */
-	uint32_t *holder;     /* out: index into @holders from 1 of who owns most of it; 0: none of them */
+	uint64_t cell_bytes; /* out */
+	uint64_t *used;	     /* out: bytes of live blocks in each */
+	uint32_t *holder;    /* out: index into @holders from 1 of who owns most of it; 0: none of them */
 	const struct pool_holder *holders;
 	uint32_t n_holders;
 };
@@ -208,9 +213,9 @@ struct pool_cells { /* a map of @n cells; arrays of n, made by the caller */
 void pool_draw(struct pool *pool, struct pool_cells *cells);
 
 struct pool_extent {
-	uint64_t offset, size; /* bytes of the extent, clipped to begin at the page's start */
+	uint64_t offset, size;	 /* bytes of the extent, clipped to begin at the page's start */
 	enum extent_state state; /* GAP, LIVE or LEASED */
-	uint64_t block;	       /* what alloc returned */
+	uint64_t block;		 /* what alloc returned */
 	uint64_t requested;
 	uint64_t owner, origin; /* session ids; 0: the pool, or nobody any more */
 	uint32_t n_holds;

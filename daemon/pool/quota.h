@@ -14,9 +14,18 @@
 
 #include "proto/util.h"
 
-enum quota_kind { QUOTA_BYTES, QUOTA_POOLS, QUOTA_SESSIONS, QUOTA_BLOCKS, QUOTA_CONNECTIONS, QUOTA_KIND_N };
+enum quota_kind {
+	QUOTA_BYTES,
+	QUOTA_POOLS,
+	QUOTA_SESSIONS,
+	QUOTA_BLOCKS,
+	QUOTA_CONNECTIONS,
+	QUOTA_KIND_N
+};
 
-enum { QUOTA_E_EXCEEDED = 1 };
+enum {
+	QUOTA_E_EXCEEDED = 1
+};
 
 struct quota_account {
 	uid_t uid;
@@ -27,7 +36,7 @@ struct quota_account {
 };
 
 struct quota {
-	pthread_mutex_t mutex; /* buckets */
+	pthread_mutex_t mutex;		      /* buckets */
 	_Atomic uint64_t limit[QUOTA_KIND_N]; /* UINT64_MAX: none; SIGHUP may change it */
 	uid_t own_uid;
 	struct quota_account *buckets[256];

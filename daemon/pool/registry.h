@@ -13,10 +13,10 @@
 struct registry;
 
 enum {
-	REGISTRY_E_IN_USE = 1,	/* another daemon runs this instance */
+	REGISTRY_E_IN_USE = 1, /* another daemon runs this instance */
 	REGISTRY_E_NAME_TAKEN,
 	REGISTRY_E_NO_POOL,
-	REGISTRY_E_QUOTA,	/* pools of the uid */
+	REGISTRY_E_QUOTA, /* pools of the uid */
 	REGISTRY_E_NOT_ALLOWED,
 };
 
@@ -48,10 +48,12 @@ int registry_create(struct registry *registry, const struct pool_options *option
 int registry_find(struct registry *registry, const void *name, size_t n_name_bytes, struct pool **poolp) MUST_CHECK;
 int registry_find_id(struct registry *registry, uint64_t id, struct pool **poolp) MUST_CHECK;
 /** registry_remove() - take @pool out of the lists and pool_destroy() it. Return: as pool_destroy() */
-int registry_remove(struct registry *registry, struct pool *pool, bool if_empty, struct pool_warning *warning) MUST_CHECK;
+int registry_remove(struct registry *registry, struct pool *pool, bool if_empty, struct pool_warning *warning)
+	MUST_CHECK;
 /** registry_list() - named pools with an id above @after, by rising id, with references. Return: how many */
 uint32_t registry_list(struct registry *registry, uint64_t after, struct pool *pools[], uint32_t n_max);
 /** registry_suggest() - the existing name nearest to a mistyped one (edit distance up to 2), or "" */
-void registry_suggest(struct registry *registry, const void *name, size_t n_name_bytes, char out[static NAME_BYTES_MAX + 1]);
+void registry_suggest(struct registry *registry, const void *name, size_t n_name_bytes,
+		      char out[static NAME_BYTES_MAX + 1]);
 /** registry_decay_step() - one step of every pool that wants it; off the loop. Return: as pool_decay_step(), the earliest */
 uint64_t registry_decay_step(struct registry *registry);

@@ -18,7 +18,10 @@ struct segment {
 	char name[SEGMENT_NAME_BYTES];
 };
 
-#define SEGMENT_NULL {.fd = -1}
+#define SEGMENT_NULL     \
+	{                \
+		.fd = -1 \
+	}
 
 /** segment_create() - a new, empty object of @instance. Return: 0, -errno (-EMFILE, -ENOSPC, …) */
 int segment_create(struct segment *segment, const char *instance) MUST_CHECK;

@@ -17,19 +17,23 @@ struct limits {
 	uint64_t connections_before_hello;
 	uint64_t time_to_hello_ms;
 	uint64_t time_to_finish_frame_ms;
-	uint64_t queued_reply_pause;	/* bytes: stop reading */
-	uint64_t queued_reply_close;	/* bytes: close at once */
-	uint64_t queued_reply_slow;	/* bytes: close after … */
-	uint64_t queued_reply_slow_ms;	/* … so long above it */
-	uint64_t requests_in_flight;	/* taken from one connection and not yet answered */
-	uint64_t decode_arena;		/* bytes to decode one request */
-	uint64_t decode_objects;	/* allocations to decode one request */
-	uint64_t total_bytes;		/* backed for all pools together; UINT64_MAX: none */
-	uint64_t decay_ms;		/* a large gap keeps its pages so long */
-	uint64_t quota[QUOTA_KIND_N];	/* per uid; QUOTA_CONNECTIONS is connections_per_uid */
+	uint64_t queued_reply_pause;   /* bytes: stop reading */
+	uint64_t queued_reply_close;   /* bytes: close at once */
+	uint64_t queued_reply_slow;    /* bytes: close after … */
+	uint64_t queued_reply_slow_ms; /* … so long above it */
+	uint64_t requests_in_flight;   /* taken from one connection and not yet answered */
+	uint64_t decode_arena;	       /* bytes to decode one request */
+	uint64_t decode_objects;       /* allocations to decode one request */
+	uint64_t total_bytes;	       /* backed for all pools together; UINT64_MAX: none */
+	uint64_t decay_ms;	       /* a large gap keeps its pages so long */
+	uint64_t quota[QUOTA_KIND_N];  /* per uid; QUOTA_CONNECTIONS is connections_per_uid */
 };
 
-enum limits_unit { LIMITS_BYTES, LIMITS_COUNT, LIMITS_MS };
+enum limits_unit {
+	LIMITS_BYTES,
+	LIMITS_COUNT,
+	LIMITS_MS
+};
 
 struct limits_entry {
 	const char *section; /* "limits" or "quota" */

@@ -10,7 +10,13 @@
 
 #include "proto/util.h"
 
-enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG, LOG_LEVEL_N };
+enum log_level {
+	LOG_LEVEL_ERROR,
+	LOG_LEVEL_WARNING,
+	LOG_LEVEL_INFO,
+	LOG_LEVEL_DEBUG,
+	LOG_LEVEL_N
+};
 
 struct log_source { /* of one client; zero = fresh; one thread at a time */
 	uint64_t window_ns;
@@ -18,8 +24,8 @@ struct log_source { /* of one client; zero = fresh; one thread at a time */
 	uint32_t n_swallowed;
 };
 
-#define LOG_BURST     10 /* lines of one client in LOG_WINDOW_S; simply picked */
-#define LOG_WINDOW_S  10
+#define LOG_BURST    10 /* lines of one client in LOG_WINDOW_S; simply picked */
+#define LOG_WINDOW_S 10
 
 void log_open(enum log_level level);
 /** log_level_by_name() - Return: 0, -EINVAL */

@@ -12,7 +12,7 @@
 struct server_config {
 	const char *socket_path; /* absolute */
 	const char *instance;
-	unsigned n_loops;	 /* 1 or more */
+	unsigned n_loops; /* 1 or more */
 	bool ephemeral;
 	struct limits limits;
 	const struct pool_options *pools; /* [n_pools], created at start, by the daemon's uid unless uid says otherwise */

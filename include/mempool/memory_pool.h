@@ -26,8 +26,7 @@ void *mempool_compat_alloc(struct memory_block *pool, size_t size);
 /** Frees a block; an address that is none is told on stderr and left alone. */
 void mempool_compat_free(void *block);
 /** Figures in bytes and blocks; any pointer may be NULL. */
-void mempool_compat_stats(struct memory_block *pool, size_t *total_size, size_t *used_memory,
-			  size_t *num_allocations);
+void mempool_compat_stats(struct memory_block *pool, size_t *total_size, size_t *used_memory, size_t *num_allocations);
 /** Draws the pool's map to stdout. */
 void mempool_compat_visualize(struct memory_block *pool);
 /** Removes the pool; warns on stderr if blocks are live. */
@@ -35,11 +34,11 @@ void mempool_compat_destroy(struct memory_block *pool);
 
 /* Plain names rather than function-like macros, so that a pointer to one of them works too. */
 #define create_memory_pool mempool_compat_create
-#define pool_alloc         mempool_compat_alloc
-#define pool_free          mempool_compat_free
-#define get_pool_stats     mempool_compat_stats
-#define visualize_pool     mempool_compat_visualize
-#define destroy_pool       mempool_compat_destroy
+#define pool_alloc	   mempool_compat_alloc
+#define pool_free	   mempool_compat_free
+#define get_pool_stats	   mempool_compat_stats
+#define visualize_pool	   mempool_compat_visualize
+#define destroy_pool	   mempool_compat_destroy
 
 #ifdef __cplusplus
 }

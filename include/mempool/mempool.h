@@ -31,8 +31,8 @@ extern "C" {
 typedef uint64_t mempool_offset;
 #define MEMPOOL_NULL ((mempool_offset)0)
 
-#define MEMPOOL_NAME_MAX      64		   /* bytes of a pool's or block's name: [A-Za-z0-9._-], not "." or ".." */
-#define MEMPOOL_ALIGNMENT     16		   /* what every block has without asking */
+#define MEMPOOL_NAME_MAX      64		/* bytes of a pool's or block's name: [A-Za-z0-9._-], not "." or ".." */
+#define MEMPOOL_ALIGNMENT     16		/* what every block has without asking */
 #define MEMPOOL_ALIGNMENT_MAX ((size_t)2 << 20) /* the most that can be asked for */
 
 struct mempool_client; /* a session with one daemon */
@@ -70,13 +70,13 @@ enum mempool_format {
 
 struct mempool_pool_options {
 	size_t struct_size;
-	uint64_t max_size;	       /* bytes the pool may grow to; 0 = size */
-	uint32_t mode;		       /* as a file's: r and w open it; 0 = 0600 */
+	uint64_t max_size; /* bytes the pool may grow to; 0 = size */
+	uint32_t mode;	   /* as a file's: r and w open it; 0 = 0600 */
 	enum mempool_lifetime lifetime;
 	enum mempool_fill fill;
 	enum mempool_lease lease;
-	uint32_t guard;		       /* 1: canaries before and after each block, looked at by free and check */
-	uint32_t reserve;	       /* 1: all memory is taken at create, and kept */
+	uint32_t guard;	  /* 1: canaries before and after each block, looked at by free and check */
+	uint32_t reserve; /* 1: all memory is taken at create, and kept */
 };
 
 struct mempool_visualize_options {
@@ -99,8 +99,8 @@ struct mempool_stats {
 	uint64_t peak_used;    /* bytes: the highest used ever seen */
 	uint64_t allocations;  /* live blocks */
 	uint64_t gaps;
-	uint64_t sessions;     /* that have the pool open */
-	uint64_t alloc_total;  /* since the pool was created */
+	uint64_t sessions;    /* that have the pool open */
+	uint64_t alloc_total; /* since the pool was created */
 	uint64_t free_total;
 	uint64_t failed_total; /* allocations refused for lack of memory or quota */
 	double fragmentation;  /* 1 - largest gap / free; 0 when nothing is free */
@@ -158,16 +158,16 @@ struct mempool_daemon_info {
 	uint64_t limit_connections_before_hello;
 	uint64_t limit_time_to_hello_ms;
 	uint64_t limit_time_to_finish_frame_ms;
-	uint64_t limit_queued_reply_pause;     /* the daemon stops reading */
-	uint64_t limit_queued_reply_close;     /* the connection is closed at once */
-	uint64_t limit_queued_reply_slow;      /* the connection is closed after … */
-	uint64_t limit_queued_reply_slow_ms;   /* … so long above it */
+	uint64_t limit_queued_reply_pause;   /* the daemon stops reading */
+	uint64_t limit_queued_reply_close;   /* the connection is closed at once */
+	uint64_t limit_queued_reply_slow;    /* the connection is closed after … */
+	uint64_t limit_queued_reply_slow_ms; /* … so long above it */
 	uint64_t limit_requests_in_flight;
 	uint64_t limit_decode_arena;
 	uint64_t limit_decode_objects;
 	uint64_t limit_total_bytes; /* backed for all pools together; UINT64_MAX: none */
 	uint64_t limit_decay_ms;    /* a large gap's pages go back to the kernel after */
-	uint64_t quota_bytes;		      /* per uid; UINT64_MAX: none */
+	uint64_t quota_bytes;	    /* per uid; UINT64_MAX: none */
 	uint64_t quota_pools;
 	uint64_t quota_sessions;
 	uint64_t quota_blocks;

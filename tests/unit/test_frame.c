@@ -27,7 +27,8 @@ static void test_frame_peek_holds_the_limit_exactly(void **state)
 	(void)state;
 	for (uint32_t length = limit - 1; length <= limit + 1; length++) {
 		frame_put_header(data, length);
-		assert_int_equal(frame_peek(data, sizeof(data), limit, &n_bytes), length > limit ? FRAME_E_TOO_LONG : 0);
+		assert_int_equal(frame_peek(data, sizeof(data), limit, &n_bytes),
+				 length > limit ? FRAME_E_TOO_LONG : 0);
 		if (length <= limit)
 			assert_int_equal(n_bytes, length);
 	}
