@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "pool/quota.h"
+#include "proto/util.h"
 
 struct limits {
 	uint64_t request_frame;		     /* bytes of one request's message */
@@ -36,11 +37,12 @@ enum limits_unit {
 };
 
 struct limits_entry {
-	const char *section; /* "limits" or "quota" */
-	const char *key;     /* in the file and on the wire ("quota." stands before a quota's on the wire) */
-	size_t offset;	     /* in struct limits, of a uint64_t */
+	const char *section;   /* "limits" or "quota" */
+	const char *key;       /* in the file */
+	const char *wire_name; /* in DaemonInfoReply */
+	size_t offset;	       /* in struct limits, of a uint64_t */
 	enum limits_unit unit;
-	uint64_t min, max;
+	uint64_t min, max; /* max UINT64_MAX: the file may say "none" */
 };
 
 extern const struct limits_entry limits_table[];
@@ -49,7 +51,21 @@ extern const size_t limits_table_n;
 /** limits_default() - the defaults of the design; quota bytes: half of /dev/shm */
 void limits_default(struct limits *limits);
 
+/**
+ * limits_settle() - after values were set one by one: derive what follows from others, refuse what contradicts another
+ * @why: out, [n_bytes]: a sentence; only with LIMITS_E_CONTRADICTION
+ *
+ * Return: 0; LIMITS_E_CONTRADICTION.
+ */
+enum {
+	LIMITS_E_CONTRADICTION = 1, /* two numbers that cannot both hold */
+};
+int limits_settle(struct limits *limits, char *why, size_t n_bytes) MUST_CHECK;
+
+/** limits_share_of_shm() - so many percent of /dev/shm, or of the machine's memory where /dev/shm has no limit; whole pages */
+uint64_t limits_share_of_shm(unsigned percent);
+
 static inline uint64_t *limits_value(struct limits *limits, const struct limits_entry *entry)
 {
-	return (uint64_t *)((char *)limits + entry->offset);
+	return (uint64_t *)(void *)((char *)limits + entry->offset);
 }

@@ -3,8 +3,9 @@
 /*
  * log - lines to stderr: time, level, sentence (with "<N>" instead of the time where stderr is the journal)
  *
- * One write(2) a line, so lines of threads do not mix. A line about a client goes through its log_source, which lets
- * through a burst and then a few a second, and counts what it swallowed.
+ * One write(2) a line, so lines of threads do not mix; a line that the reader does not take (a full non-blocking pipe) is
+ * lost. Control characters become '?', so a process name cannot forge a line. A line about a client goes through its
+ * log_source, which lets through LOG_BURST lines in LOG_WINDOW_S seconds and counts what it swallowed.
  */
 #include <stdint.h>
 
@@ -31,5 +32,7 @@ void log_open(enum log_level level);
 /** log_level_by_name() - Return: 0, -EINVAL */
 int log_level_by_name(const char *name, enum log_level *levelp) MUST_CHECK;
 void log_line(enum log_level level, const char *format, ...) PRINTF(2, 3);
+/** log_source_end() - the client is gone: say how many of its lines were swallowed, if any */
+void log_source_end(struct log_source *source);
 /** log_client() - the same about a client, rate-limited by @source */
 void log_client(struct log_source *source, enum log_level level, const char *format, ...) PRINTF(3, 4);
