@@ -75,8 +75,10 @@ struct mempool_pool_options {
 	enum mempool_lifetime lifetime;
 	enum mempool_fill fill;
 	enum mempool_lease lease;
-	uint32_t guard;	  /* 1: canaries before and after each block, looked at by free and check */
-	uint32_t reserve; /* 1: all memory is taken at create, and kept */
+	uint32_t guard;	   /* 1: canaries before and after each block, looked at by free and check */
+	uint32_t reserve;  /* 1: all memory is taken at create, and kept */
+	uint32_t gid;	   /* group the mode is about, one of the caller's; 0 = its primary one */
+	uint32_t reserved; /* 0 */
 };
 
 struct mempool_visualize_options {
