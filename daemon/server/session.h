@@ -1,0 +1,110 @@
+#pragma once
+// SPDX-License-Identifier: MIT
+/*
+ * session - one client's standing with the daemon, and the table of them all
+ *
+ * Knows identity, memberships of pools, and how a session ends; not connections or event loops: watch.h sees to it that
+ * an end comes, on proof of death.
+ *
+ * Threads: a session belongs to its loop, or to the job that runs for it; both never at once. What others see of it (the
+ * list of sessions) is guarded by the table's mutex: the links, and the array of memberships, which its owner reads
+ * without and changes under it. The state is atomic. The table's mutex is the first in the lock order.
+ */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "pool/registry.h"
+#include "server/liveness.h"
+
+enum session_state {
+	SESSION_ACTIVE, /* has a connection */
+	SESSION_AWAY,	/* its connection is gone; its process may live */
+	SESSION_ENDING, /* executes nothing any more; what it has is being given back */
+	SESSION_STATE_N,
+};
+
+struct session_membership {
+	uint64_t pool; /* id */
+	struct pool_member *member;
+};
+
+struct session {
+	struct pool_identity identity; /* .groups owned */
+	struct quota_account *account; /* charged with one session */
+	uint64_t since_s;	       /* seconds since 1970 */
+	_Atomic int state;	       /* enum session_state */
+	bool is_ended;		       /* session_end() is through */
+	struct liveness liveness;
+	struct session_membership *memberships; /* [n_memberships], by rising pool id */
+	uint32_t n_memberships;
+	uint32_t n_alloced;
+	uint32_t last; /* index of the last one found */
+	struct sessions *table;
+	struct session *prev, *next; /* by rising id; table mutex */
+};
+
+struct sessions {
+	pthread_mutex_t mutex;
+	struct registry *registry; /* gives the ids */
+	struct session *head, *tail;
+};
+
+enum {
+	SESSION_E_QUOTA = 1, /* sessions of the uid */
+	SESSION_E_FULL,	     /* no room for one more membership: session_make_room(), off the loop */
+};
+
+int sessions_init(struct sessions *sessions, struct registry *registry) MUST_CHECK;
+/** sessions_deinit() - no session may be left */
+void sessions_deinit(struct sessions *sessions);
+
+/**
+ * session_new() - begin a session; charges @account
+ * @identity: .groups moves to the session if 0 is returned
+ * Return: 0, SESSION_E_QUOTA, -ENOMEM
+ */
+int session_new(struct session **sessionp, struct sessions *sessions, struct pool_identity *identity,
+		struct quota_account *account) MUST_CHECK;
+/** session_free() - of an ended one. NULL: nothing. Return: NULL */
+struct session *session_free(struct session *session);
+
+/** session_member() - its membership of the pool with id @pool. Return: NULL = none */
+struct pool_member *session_member(struct session *session, uint64_t pool);
+/**
+ * session_join() - open @pool; a second time is the same membership
+ * Return: 0, SESSION_E_FULL, POOL_E_* shifted by REGISTRY_POOL_E, -errno
+ */
+int session_join(struct session *session, struct pool *pool, struct pool_member **memberp) MUST_CHECK;
+/** session_make_room() - leave pools that were destroyed, else take more memory. Off the loop. Return: 0, -ENOMEM */
+int session_make_room(struct session *session) MUST_CHECK;
+/** session_leave() - end the membership of a destroyed pool. Off the loop */
+void session_leave(struct session *session, uint64_t pool);
+
+/**
+ * session_end() - give back everything: private pools, holds, charges; logs what was left behind
+ * Long: in steps, off the loop. Running it again does nothing.
+ */
+void session_end(struct session *session);
+
+/* ---- the list, for people ---- */
+
+struct session_row {
+	uint64_t session;
+	uint32_t uid;
+	int32_t pid;
+	char command[24];
+	uint64_t since_s;
+	enum session_state state;
+	struct pool *pool; /* counted reference; NULL: on none */
+};
+
+/**
+ * sessions_list() - one row for each membership, one for a session without any; by rising (session, pool)
+ * @only:  memberships of this pool; NULL: all
+ * @after_session, @after_pool: the last row seen; 0, 0: from the first
+ * @morep: out: there are more rows
+ * Return: how many rows were stored; each has a reference that the caller drops
+ */
+uint32_t sessions_list(struct sessions *sessions, const struct pool *only, uint64_t after_session, uint64_t after_pool,
+		       struct session_row rows[], uint32_t n_max, bool *morep);
