@@ -12,7 +12,7 @@
 
 struct registry;
 
-enum {
+enum registry_outcome {
 	REGISTRY_E_IN_USE = 1, /* another daemon runs this instance */
 	REGISTRY_E_NAME_TAKEN,
 	REGISTRY_E_NO_POOL,
