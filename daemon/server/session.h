@@ -25,7 +25,8 @@ enum session_state {
 };
 
 struct session_membership {
-	uint64_t pool; /* id */
+	uint64_t id;	   /* of the pool */
+	struct pool *pool; /* counted reference, for the list: it outlives the member */
 	struct pool_member *member;
 };
 

@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: MIT
+/* dispatch_session - requests about sessions and the daemon itself */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "server/request.h"
+
+#define PROTOCOL_VERSION 1u
+#define LIST_ROWS_MAX	 256u /* of about 150 bytes on the wire each */
+
+/* ---- Hello ---- */
+
+static int begin(struct request *request, bool wants_liveness, struct session **sessionp, int *fdp)
+{
+	const struct services *services = request->dispatch->services;
+	struct peer *peer = request->peer;
+	struct session *session;
+	int r;
+
+	r = session_new(&session, services->sessions, &peer->identity, peer->account);
+	if (r)
+		return r;
+	if (wants_liveness) {
+		r = liveness_open(&session->liveness, services->instance);
+		if (r)
+			goto err_after_new;
+		*fdp = fcntl(session->liveness.segment.fd, F_DUPFD_CLOEXEC, 0);
+		if (*fdp < 0) {
+			r = -errno;
+			goto err_after_new;
+		}
+	}
+	peer->session = session;
+	r = peer->begun ? peer->begun(peer) : 0;
+	if (r)
+		goto err_after_fd;
+	*sessionp = session;
+	return 0;
+
+err_after_fd:
+	peer->session = NULL;
+	if (*fdp >= 0)
+		close(*fdp);
+err_after_new:
+	peer->identity.groups = session->identity.groups; /* a second Hello may do better */
+	peer->identity.n_groups = session->identity.n_groups;
+	session->identity.groups = NULL;
+	session_end(session);
+	session_free(session);
+	return r;
+}
+
+static int answer_hello(struct request *request, struct session *session, int fd)
+{
+	const struct dispatch *dispatch = request->dispatch;
+	Mempool__Wire__HelloReply hello = MEMPOOL__WIRE__HELLO_REPLY__INIT;
+
+	WIRE_SET(&hello, version, PROTOCOL_VERSION);
+	WIRE_SET(&hello, session, session->identity.session);
+	WIRE_SET(&hello, max_request_bytes, (uint32_t)dispatch->limits->request_frame);
+	WIRE_SET(&hello, max_in_flight, (uint32_t)dispatch->limits->requests_in_flight);
+	WIRE_SET(&hello, max_batch, DISPATCH_BATCH_MAX);
+	WIRE_SET(&hello, instance, wire_bytes(dispatch->services->instance, strlen(dispatch->services->instance)));
+	request->reply.result_case = MEMPOOL__WIRE__REPLY__RESULT_HELLO;
+	request->reply.hello = &hello;
+	return fd < 0 ? request_answer(request) : request_answer_fd(request, fd);
+}
+
+int run_hello(struct request *request)
+{
+	const Mempool__Wire__Hello *hello = request->wire->hello;
+	struct session *session;
+	int fd = -1;
+	int r;
+
+	if (!hello->has_version_min || !hello->has_version_max)
+		return request_refuse(request, -EINVAL, "Hello: the protocol versions of the client are missing");
+	if (hello->version_min > PROTOCOL_VERSION || hello->version_max < PROTOCOL_VERSION) {
+		r = request_refuse(request, -EPROTO,
+				   "Hello: the client speaks protocol versions %u to %u, this daemon %u; upgrade the "
+				   "older of the two",
+				   hello->version_min, hello->version_max, PROTOCOL_VERSION);
+		return r ? r : DISPATCH_E_CLOSE;
+	}
+	r = begin(request, hello->has_wants_liveness && hello->wants_liveness, &session, &fd);
+	if (r == SESSION_E_QUOTA)
+		return request_refuse(
+			request, -EDQUOT,
+			"Hello: the user has as many sessions as its quota allows; end one, or have [quota] raised");
+	if (r)
+		return request_refuse_status(request, status_of_errno(r), "Hello");
+	return answer_hello(request, session, fd);
+}
+
+/* ---- while it lasts ---- */
+
+/* The end comes before the answer, so that whoever reads the answer knows that everything was given back. */
+int run_goodbye(struct request *request)
+{
+	int r;
+
+	session_end(request->session);
+	r = request_answer(request);
+	return r ? r : DISPATCH_E_CLOSE;
+}
+
+int run_liveness(struct request *request)
+{
+	struct liveness *liveness = &request->session->liveness;
+
+	if (liveness->segment.fd < 0)
+		return request_refuse(request, -EINVAL,
+				      "Liveness: Hello did not ask for a lock; set wants_liveness there");
+	if (!liveness_is_locked(liveness))
+		return request_refuse(
+			request, -EINVAL,
+			"Liveness: nobody holds the lock; take it with F_SETLK on the first byte, then say so");
+	liveness->is_confirmed = true;
+	return request_answer(request);
+}
+
+int run_ping(struct request *request)
+{
+	return request_answer(request);
+}
+
+/* ---- the daemon ---- */
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+struct info_limits {			       /* arrays behind a DaemonInfoReply */
+	Mempool__Wire__Limit *limits;	       /* [limits_table_n] */
+	Mempool__Wire__Limit **limit_pointers; /* [limits_table_n] */
+	char (*names)[64];		       /* [limits_table_n] */
+	uint32_t *loop_connections;
+};
+
+static void info_fill_limits(const struct info_limits *info, const struct limits *limits)
+{
+	for (size_t i = 0; i < limits_table_n; i++) {
+		const struct limits_entry *entry = &limits_table[i];
+		Mempool__Wire__Limit *limit = info->limits + i;
+		bool is_quota = !strcmp(entry->section, "quota");
+
+		*limit = (Mempool__Wire__Limit)MEMPOOL__WIRE__LIMIT__INIT;
+		snprintf(info->names[i], sizeof(info->names[i]), "%s%s", is_quota ? "quota." : "", entry->key);
+		WIRE_SET(limit, name, wire_bytes(info->names[i], strlen(info->names[i])));
+		WIRE_SET(limit, value, *(const uint64_t *)((const char *)limits + entry->offset));
+		info->limit_pointers[i] = limit;
+	}
+}
+
+static int answer_info(struct request *request, const struct info_limits *info)
+{
+	const struct services *services = request->dispatch->services;
+	Mempool__Wire__DaemonInfoReply reply = MEMPOOL__WIRE__DAEMON_INFO_REPLY__INIT;
+
+	info_fill_limits(info, request->dispatch->limits);
+	for (uint32_t i = 0; i < services->n_loops; i++)
+		info->loop_connections[i] = atomic_load_explicit(services->loop_connections + i, memory_order_relaxed);
+	WIRE_SET(&reply, version, wire_bytes(MEMPOOLD_VERSION, strlen(MEMPOOLD_VERSION)));
+	WIRE_SET(&reply, instance, wire_bytes(services->instance, strlen(services->instance)));
+	WIRE_SET(&reply, pid, getpid());
+	WIRE_SET(&reply, uptime, (now_ns() - services->started_ns) / 1000000000u);
+	WIRE_SET(&reply, recoveries, 0);
+	reply.loop_connections = info->loop_connections;
+	reply.n_loop_connections = services->n_loops;
+	reply.limits = info->limit_pointers;
+	reply.n_limits = limits_table_n;
+	request->reply.result_case = MEMPOOL__WIRE__REPLY__RESULT_DAEMON_INFO;
+	request->reply.daemon_info = &reply;
+	return request_answer(request);
+}
+
+int run_daemon_info(struct request *request)
+{
+	struct info_limits info = {
+		.limits = malloc(limits_table_n * sizeof(*info.limits)),
+		.limit_pointers = malloc(limits_table_n * sizeof(Mempool__Wire__Limit *)),
+		.names = malloc(limits_table_n * sizeof(*info.names)),
+		.loop_connections = malloc((request->dispatch->services->n_loops + 1) * sizeof(uint32_t)),
+	};
+	int r;
+
+	if (info.limits && info.limit_pointers && info.names && info.loop_connections)
+		r = answer_info(request, &info);
+	else
+		r = request_refuse_status(request, status_of_errno(-ENOMEM), "DaemonInfo");
+	free(info.limits);
+	free(info.limit_pointers);
+	free(info.names);
+	free(info.loop_connections);
+	return r;
+}
+
+/* ---- sessions ---- */
+
+struct session_page {
+	struct session_row rows[LIST_ROWS_MAX];
+	Mempool__Wire__SessionInfo infos[LIST_ROWS_MAX];
+	Mempool__Wire__SessionInfo *pointers[LIST_ROWS_MAX];
+	uint32_t n;
+	bool more;
+};
+
+static Mempool__Wire__SessionState wire_state(enum session_state state)
+{
+	switch (state) {
+	case SESSION_ACTIVE:
+		return MEMPOOL__WIRE__SESSION_STATE__SESSION_ACTIVE;
+	case SESSION_AWAY:
+		return MEMPOOL__WIRE__SESSION_STATE__SESSION_AWAY;
+	case SESSION_ENDING:
+	case SESSION_STATE_N:
+		break;
+	}
+	return MEMPOOL__WIRE__SESSION_STATE__SESSION_ENDING;
+}
+
+static void info_fill_pool(Mempool__Wire__SessionInfo *info, const struct session_row *row)
+{
+	const struct pool_options *options = pool_options(row->pool);
+	struct pool_member_info member = {0};
+
+	WIRE_SET(info, pool, pool_id(row->pool));
+	if (options->n_name_bytes)
+		WIRE_SET(info, pool_name, wire_bytes(options->name, options->n_name_bytes));
+	/* It may have left meanwhile; then the next one answers, and this one has nothing. */
+	if (pool_members(row->pool, row->session - 1, &member, 1) != 1 || member.session != row->session)
+		return;
+	WIRE_SET(info, blocks, member.n_blocks);
+	WIRE_SET(info, bytes, member.n_bytes);
+	WIRE_SET(info, holds, member.n_holds);
+	WIRE_SET(info, oldest, member.oldest_s);
+	WIRE_SET(info, since, member.since_s);
+}
+
+static void info_fill_row(Mempool__Wire__SessionInfo *info, const struct session_row *row)
+{
+	*info = (Mempool__Wire__SessionInfo)MEMPOOL__WIRE__SESSION_INFO__INIT;
+	WIRE_SET(info, session, row->session);
+	WIRE_SET(info, pid, row->pid);
+	WIRE_SET(info, uid, row->uid);
+	WIRE_SET(info, command, wire_bytes(row->command, strnlen(row->command, sizeof(row->command))));
+	WIRE_SET(info, since, row->since_s);
+	WIRE_SET(info, state, wire_state(row->state));
+	WIRE_SET(info, pool, 0);
+	WIRE_SET(info, blocks, 0);
+	WIRE_SET(info, bytes, 0);
+	WIRE_SET(info, holds, 0);
+	WIRE_SET(info, oldest, 0);
+	if (row->pool)
+		info_fill_pool(info, row);
+}
+
+static int answer_sessions(struct request *request, struct session_page *page)
+{
+	Mempool__Wire__ListSessionsReply reply = MEMPOOL__WIRE__LIST_SESSIONS_REPLY__INIT;
+	int r;
+
+	for (uint32_t i = 0; i < page->n; i++) {
+		info_fill_row(page->infos + i, page->rows + i);
+		page->pointers[i] = page->infos + i;
+	}
+	reply.sessions = page->pointers;
+	reply.n_sessions = page->n;
+	WIRE_SET(&reply, more, page->more);
+	request->reply.result_case = MEMPOOL__WIRE__REPLY__RESULT_LIST_SESSIONS;
+	request->reply.list_sessions = &reply;
+	r = request_answer(request);
+	for (uint32_t i = 0; i < page->n; i++)
+		if (page->rows[i].pool)
+			pool_unref(page->rows[i].pool);
+	return r;
+}
+
+int run_list_sessions(struct request *request)
+{
+	const Mempool__Wire__ListSessions *list = request->wire->list_sessions;
+	const struct services *services = request->dispatch->services;
+	struct session_page *page;
+	struct pool *only = NULL;
+	int r;
+
+	if (list->has_name && (!name_is_valid(list->name.data, list->name.len) ||
+			       registry_find(services->registry, list->name.data, list->name.len, &only)))
+		return request_refuse_name(request, "ListSessions", list->name);
+	page = malloc(sizeof(*page));
+	if (page) {
+		page->n = sessions_list(services->sessions, only, list->after_session, list->after_pool, page->rows,
+					LIST_ROWS_MAX, &page->more);
+		r = answer_sessions(request, page);
+	} else {
+		r = request_refuse_status(request, status_of_errno(-ENOMEM), "ListSessions");
+	}
+	free(page);
+	if (only)
+		pool_unref(only);
+	return r;
+}

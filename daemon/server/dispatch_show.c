@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: MIT
+/* dispatch_show - requests that show a pool: figures, map, extents, faults */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "server/request.h"
+
+#define VISUALIZE_CELLS_MAX   16384u /* by the protocol, as are the next two */
+#define VISUALIZE_GAPS_MAX    64u
+#define VISUALIZE_HOLDERS_MAX 64u
+#define LIST_EXTENTS_MAX      512u /* of at most 150 bytes on the wire each */
+#define CHECK_FAULTS_MAX      256u
+
+void stats_fill(Mempool__Wire__StatsReply *message, const struct pool_stats *stats)
+{
+	*message = (Mempool__Wire__StatsReply)MEMPOOL__WIRE__STATS_REPLY__INIT;
+	WIRE_SET(message, total, stats->total);
+	WIRE_SET(message, used, stats->used);
+	WIRE_SET(message, requested, stats->requested);
+	WIRE_SET(message, free, stats->free);
+	WIRE_SET(message, largest_free, stats->largest_free);
+	WIRE_SET(message, leased_idle, stats->leased_idle);
+	WIRE_SET(message, backed, stats->backed);
+	WIRE_SET(message, peak_used, stats->peak_used);
+	WIRE_SET(message, allocations, stats->allocations);
+	WIRE_SET(message, gaps, stats->gaps);
+	WIRE_SET(message, sessions, stats->sessions);
+	WIRE_SET(message, alloc_total, stats->alloc_total);
+	WIRE_SET(message, free_total, stats->free_total);
+	WIRE_SET(message, failed_total, stats->failed_total);
+	WIRE_SET(message, fragmentation, stats->fragmentation);
+}
+
+int run_stats(struct request *request)
+{
+	const Mempool__Wire__Stats *message = request->wire->stats;
+	Mempool__Wire__StatsReply reply;
+	struct pool_member *member;
+	struct pool_stats stats;
+	int r = 0;
+
+	member = request_member(request, message->has_pool, message->pool, &r);
+	if (!member)
+		return r;
+	pool_stats(member->pool, &stats);
+	stats_fill(&reply, &stats);
+	request->reply.result_case = MEMPOOL__WIRE__REPLY__RESULT_STATS;
+	request->reply.stats = &reply;
+	return request_answer(request);
+}
+
+/* ---- the map ---- */
+
+struct picture { /* what a VisualizeReply points at */
+	uint64_t used[VISUALIZE_CELLS_MAX];
+	uint32_t holder[VISUALIZE_CELLS_MAX];
+	struct pool_gap gaps[VISUALIZE_GAPS_MAX];
+	struct pool_holder holders[VISUALIZE_HOLDERS_MAX];
+	Mempool__Wire__Gap wire_gaps[VISUALIZE_GAPS_MAX];
+	Mempool__Wire__Gap *gap_pointers[VISUALIZE_GAPS_MAX];
+	Mempool__Wire__Holder wire_holders[VISUALIZE_HOLDERS_MAX];
+	Mempool__Wire__Holder *holder_pointers[VISUALIZE_HOLDERS_MAX];
+};
+
+static void fill_gaps(struct picture *picture, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		Mempool__Wire__Gap *gap = picture->wire_gaps + i;
+
+		*gap = (Mempool__Wire__Gap)MEMPOOL__WIRE__GAP__INIT;
+		WIRE_SET(gap, offset, picture->gaps[i].offset);
+		WIRE_SET(gap, size, picture->gaps[i].size);
+		picture->gap_pointers[i] = gap;
+	}
+}
+
+static void fill_holders(struct picture *picture, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		const struct pool_holder *from = picture->holders + i;
+		Mempool__Wire__Holder *holder = picture->wire_holders + i;
+
+		*holder = (Mempool__Wire__Holder)MEMPOOL__WIRE__HOLDER__INIT;
+		WIRE_SET(holder, session, from->session);
+		WIRE_SET(holder, pid, from->pid);
+		WIRE_SET(holder, uid, from->uid);
+		WIRE_SET(holder, command, wire_bytes(from->command, strnlen(from->command, sizeof(from->command))));
+		WIRE_SET(holder, blocks, from->n_blocks);
+		WIRE_SET(holder, bytes, from->n_bytes);
+		WIRE_SET(holder, oldest, from->oldest_s);
+		picture->holder_pointers[i] = holder;
+	}
+}
+
+static int visualize(struct request *request, struct pool *pool, struct picture *picture)
+{
+	const Mempool__Wire__Visualize *visualize = request->wire->visualize;
+	Mempool__Wire__VisualizeReply reply = MEMPOOL__WIRE__VISUALIZE_REPLY__INIT;
+	Mempool__Wire__PoolInfo info;
+	Mempool__Wire__StatsReply wire_stats;
+	struct pool_stats stats;
+	struct pool_cells cells = {
+		.n = visualize->cells,
+		.used = picture->used,
+		.holder = picture->holder,
+		.holders = picture->holders,
+	};
+
+	cells.n_holders = pool_holders(pool, picture->holders, visualize->max_holders);
+	pool_draw(pool, &cells);
+	pool_stats(pool, &stats);
+	reply.n_gaps = pool_gaps(pool, picture->gaps, visualize->max_gaps);
+	fill_gaps(picture, (uint32_t)reply.n_gaps);
+	fill_holders(picture, cells.n_holders);
+	pool_info_fill(&info, pool, &stats);
+	stats_fill(&wire_stats, &stats);
+	reply.info = &info;
+	reply.stats = &wire_stats;
+	WIRE_SET(&reply, first, POOL_FIRST);
+	WIRE_SET(&reply, cell_bytes, cells.cell_bytes);
+	WIRE_SET(&reply, gaps_left_out, stats.gaps > reply.n_gaps ? stats.gaps - reply.n_gaps : 0);
+	reply.cell_used = picture->used;
+	reply.n_cell_used = cells.n;
+	reply.cell_holder = picture->holder;
+	reply.n_cell_holder = cells.n;
+	reply.gaps = picture->gap_pointers;
+	reply.holders = picture->holder_pointers;
+	reply.n_holders = cells.n_holders;
+	request->reply.result_case = MEMPOOL__WIRE__REPLY__RESULT_VISUALIZE;
+	request->reply.visualize = &reply;
+	return request_answer(request);
+}
+
+int run_visualize(struct request *request)
+{
+	const Mempool__Wire__Visualize *message = request->wire->visualize;
+	struct pool_member *member;
+	struct picture *picture;
+	int r = 0;
+
+	member = request_member(request, message->has_pool, message->pool, &r);
+	if (!member)
+		return r;
+	if (!message->cells || message->cells > VISUALIZE_CELLS_MAX || message->max_gaps > VISUALIZE_GAPS_MAX ||
+	    message->max_holders > VISUALIZE_HOLDERS_MAX)
+		return request_refuse(request, -EINVAL,
+				      "Visualize of %s: ask for 1 to %u cells, at most %u gaps and at most %u holders",
+				      pool_label(member->pool).text, VISUALIZE_CELLS_MAX, VISUALIZE_GAPS_MAX,
+				      VISUALIZE_HOLDERS_MAX);
+	picture = calloc(1, sizeof(*picture));
+	if (!picture)
+		return request_refuse_pool(request, -ENOMEM, member->pool, "Visualize");
+	r = visualize(request, member->pool, picture);
+	free(picture);
+	return r;
+}
+
+/* ---- extents ---- */
+
+struct extent_page {
+	struct pool_extent extents[LIST_EXTENTS_MAX];
+	Mempool__Wire__Extent wire[LIST_EXTENTS_MAX];
+	Mempool__Wire__Extent *pointers[LIST_EXTENTS_MAX];
+};
+
+static Mempool__Wire__ExtentState wire_extent_state(enum extent_state state)
+{
+	switch (state) {
+	case EXTENT_GAP:
+		return MEMPOOL__WIRE__EXTENT_STATE__EXTENT_FREE;
+	case EXTENT_LEASED:
+		return MEMPOOL__WIRE__EXTENT_STATE__EXTENT_LEASED;
+	case EXTENT_TAKEN:
+	case EXTENT_LIVE:
+	case EXTENT_UNUSED:
+	case EXTENT_STATE_N:
+		break;
+	}
+	return MEMPOOL__WIRE__EXTENT_STATE__EXTENT_ALLOCATED;
+}
+
+static void fill_extent(Mempool__Wire__Extent *wire, const struct pool_extent *extent)
+{
+	*wire = (Mempool__Wire__Extent)MEMPOOL__WIRE__EXTENT__INIT;
+	WIRE_SET(wire, offset, extent->offset);
+	WIRE_SET(wire, size, extent->size);
+	WIRE_SET(wire, state, wire_extent_state(extent->state));
+	if (extent->state == EXTENT_GAP)
+		return;
+	WIRE_SET(wire, block, extent->block);
+	WIRE_SET(wire, requested, extent->requested);
+	WIRE_SET(wire, owner, extent->owner);
+	WIRE_SET(wire, origin, extent->origin);
+	WIRE_SET(wire, holds, extent->n_holds);
+	WIRE_SET(wire, since, extent->since_s);
+	if (extent->n_name_bytes)
+		WIRE_SET(wire, name, wire_bytes(extent->name, extent->n_name_bytes));
+}
+
+static int list_extents(struct request *request, struct pool *pool, struct extent_page *page)
+{
+	const Mempool__Wire__ListExtents *list = request->wire->list_extents;
+	Mempool__Wire__ListExtentsReply reply = MEMPOOL__WIRE__LIST_EXTENTS_REPLY__INIT;
+	struct pool_stats stats;
+	uint64_t hint = list->hint, next = 0;
+
+	reply.n_extents = pool_extents(pool, list->from, &hint, page->extents, LIST_EXTENTS_MAX, &next);
+	for (size_t i = 0; i < reply.n_extents; i++) {
+		fill_extent(page->wire + i, page->extents + i);
+		page->pointers[i] = page->wire + i;
+	}
+	pool_stats(pool, &stats);
+	reply.extents = page->pointers;
+	WIRE_SET(&reply, next, next);
+	WIRE_SET(&reply, hint, hint);
+	WIRE_SET(&reply, first, POOL_FIRST);
+	WIRE_SET(&reply, total, stats.total);
+	request->reply.result_case = MEMPOOL__WIRE__REPLY__RESULT_LIST_EXTENTS;
+	request->reply.list_extents = &reply;
+	return request_answer(request);
+}
+
+int run_list_extents(struct request *request)
+{
+	const Mempool__Wire__ListExtents *message = request->wire->list_extents;
+	struct pool_member *member;
+	struct extent_page *page;
+	int r = 0;
+
+	member = request_member(request, message->has_pool, message->pool, &r);
+	if (!member)
+		return r;
+	page = malloc(sizeof(*page));
+	if (!page)
+		return request_refuse_pool(request, -ENOMEM, member->pool, "ListExtents");
+	r = list_extents(request, member->pool, page);
+	free(page);
+	return r;
+}
+
+/* ---- faults ---- */
+
+struct fault_page {
+	struct pool_fault faults[CHECK_FAULTS_MAX];
+	Mempool__Wire__Fault wire[CHECK_FAULTS_MAX];
+	Mempool__Wire__Fault *pointers[CHECK_FAULTS_MAX];
+};
+
+static int check(struct request *request, struct pool *pool, struct fault_page *page)
+{
+	Mempool__Wire__CheckReply reply = MEMPOOL__WIRE__CHECK_REPLY__INIT;
+	uint32_t n_found = pool_check(pool, page->faults, CHECK_FAULTS_MAX);
+
+	reply.n_faults = n_found < CHECK_FAULTS_MAX ? n_found : CHECK_FAULTS_MAX;
+	for (size_t i = 0; i < reply.n_faults; i++) {
+		page->wire[i] = (Mempool__Wire__Fault)MEMPOOL__WIRE__FAULT__INIT;
+		WIRE_SET(&page->wire[i], offset, page->faults[i].offset);
+		page->wire[i].what = page->faults[i].what;
+		page->pointers[i] = page->wire + i;
+	}
+	reply.faults = page->pointers;
+	WIRE_SET(&reply, more, n_found > reply.n_faults);
+	request->reply.result_case = MEMPOOL__WIRE__REPLY__RESULT_CHECK;
+	request->reply.check = &reply;
+	return request_answer(request);
+}
+
+int run_check(struct request *request)
+{
+	const Mempool__Wire__Check *message = request->wire->check;
+	struct pool_member *member;
+	struct fault_page *page;
+	int r = 0;
+
+	member = request_member(request, message->has_pool, message->pool, &r);
+	if (!member)
+		return r;
+	page = malloc(sizeof(*page));
+	if (!page)
+		return request_refuse_pool(request, -ENOMEM, member->pool, "Check");
+	r = check(request, member->pool, page);
+	free(page);
+	return r;
+}
