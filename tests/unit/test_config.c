@@ -225,6 +225,55 @@ static void test_config_takes_indentation_bom_and_crlf(void **state)
 	config_deinit(&config);
 }
 
+static char example[8192]; /* mempoold.conf.example */
+
+static int read_example(void **state)
+{
+	int fd = open(EXAMPLE, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, example, sizeof(example) - 1);
+
+	(void)state;
+	if (n <= 0 || n == sizeof(example) - 1)
+		return -1;
+	example[n] = '\0';
+	return close(fd);
+}
+
+static void test_config_example_has_every_limit_at_its_default(void **state)
+{
+	struct config config;
+	struct limits limits;
+
+	(void)state;
+	limits_default(&limits);
+	load(example, &config);
+	assert_memory_equal(&config.limits, &limits, sizeof(limits));
+	assert_int_equal(config.n_pools, 0);
+	config_deinit(&config);
+	for (size_t i = 0; i < limits_table_n; i++) {
+		char line[64];
+
+		snprintf(line, sizeof(line), "\n%s = ", limits_table[i].key);
+		assert_non_null(strstr(example, line));
+	}
+}
+
+static void test_config_example_pool_is_one(void **state)
+{
+	struct config config;
+	char *pool = strstr(example, "# [pool");
+
+	(void)state;
+	assert_non_null(pool);
+	for (char *line = pool; line && line[0] == '#'; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL)
+		line[0] = ' ';
+	load(example, &config);
+	assert_int_equal(config.n_pools, 1);
+	assert_int_equal(config.pools[0].size, 64 << 20);
+	assert_int_equal(config.pools[0].max_size, 1 << 30);
+	config_deinit(&config);
+}
+
 static void test_config_suggests_what_was_meant(void **state)
 {
 	(void)state;
@@ -357,6 +406,8 @@ int main(void)
 		cmocka_unit_test(test_config_takes_pools),
 		cmocka_unit_test(test_config_takes_names_longer_than_inih_would),
 		cmocka_unit_test(test_config_takes_indentation_bom_and_crlf),
+		cmocka_unit_test_setup(test_config_example_has_every_limit_at_its_default, read_example),
+		cmocka_unit_test_setup(test_config_example_pool_is_one, read_example),
 		cmocka_unit_test(test_config_suggests_what_was_meant),
 		cmocka_unit_test(test_config_refuses_bad_values),
 		cmocka_unit_test(test_config_refuses_what_cannot_be),
