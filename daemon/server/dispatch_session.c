@@ -14,7 +14,7 @@
 
 /* ---- Hello ---- */
 
-static int begin(struct request *request, bool wants_liveness, struct session **sessionp, int *fdp)
+static int begin(struct request *request, bool wants_liveness, int *fdp)
 {
 	const struct services *services = request->dispatch->services;
 	struct peer *peer = request->peer;
@@ -38,7 +38,6 @@ static int begin(struct request *request, bool wants_liveness, struct session **
 	r = peer->begun ? peer->begun(peer) : 0;
 	if (r)
 		goto err_after_fd;
-	*sessionp = session;
 	return 0;
 
 err_after_fd:
@@ -73,7 +72,6 @@ static int answer_hello(struct request *request, struct session *session, int fd
 int run_hello(struct request *request)
 {
 	const Mempool__Wire__Hello *hello = request->wire->hello;
-	struct session *session;
 	int fd = -1;
 	int r;
 
@@ -86,14 +84,14 @@ int run_hello(struct request *request)
 				   hello->version_min, hello->version_max, PROTOCOL_VERSION);
 		return r ? r : DISPATCH_E_CLOSE;
 	}
-	r = begin(request, hello->has_wants_liveness && hello->wants_liveness, &session, &fd);
+	r = begin(request, hello->has_wants_liveness && hello->wants_liveness, &fd);
 	if (r == SESSION_E_QUOTA)
 		return request_refuse(
 			request, -EDQUOT,
 			"Hello: the user has as many sessions as its quota allows; end one, or have [quota] raised");
 	if (r)
 		return request_refuse_status(request, status_of_errno(r), "Hello");
-	return answer_hello(request, session, fd);
+	return answer_hello(request, request->peer->session, fd);
 }
 
 /* ---- while it lasts ---- */
