@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MIT
+/* mempoolctl alloc - gets blocks and publishes them, so that they outlive the tool */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "ctl/command.h"
+
+#define COUNT_MAX (1u << 20) /* of --count; more is for a program */
+
+enum {
+	OPTION_ALIGN = 0x200,
+	OPTION_COUNT,
+	OPTION_NAME
+};
+
+static const struct argp_option options[] = {
+	{"align", OPTION_ALIGN, "N", 0, "At a multiple of N, a power of two up to 2M (16)", 0},
+	{"count", OPTION_COUNT, "N", 0, "So many blocks of this size, all or none (1)", 0},
+	{"name", OPTION_NAME, "KEY", 0, "A key to find the block by", 0},
+	{0},
+};
+
+struct alloc {
+	uint64_t size;
+	uint64_t alignment;
+	uint64_t n;
+	const char *key; /* NULL: none */
+};
+
+static error_t alloc_parse(int key, char *arg, struct argp_state *state)
+{
+	struct alloc *alloc = state->input;
+
+	switch (key) {
+	case OPTION_ALIGN:
+		alloc->alignment = command_size("--align", arg);
+		if (!is_power_of_two(alloc->alignment) || alloc->alignment > MEMPOOL_ALIGNMENT_MAX)
+			error_usage("--align %s is not a power of two up to 2M", arg);
+		return 0;
+	case OPTION_COUNT:
+		alloc->n = command_number("--count", arg, 1, COUNT_MAX);
+		return 0;
+	case OPTION_NAME:
+		alloc->key = arg;
+		return 0;
+	}
+	return ARGP_ERR_UNKNOWN;
+}
+
+static enum exit_code alloc_failed(const char *name, const struct alloc *alloc, int r)
+{
+	char size[UNITS_TEXT_BYTES];
+
+	return error_of_library(r, r == -ENOSPC ? "free blocks, or grow it with 'mempoolctl resize NAME SIZE'" : NULL,
+				"alloc of %s bytes in '%s'", size_format(alloc->size, size), name);
+}
+
+/* get_blocks() - all of them, published, or none. Return: EXIT_DONE, or what was reported */
+static enum exit_code get_blocks(struct mempool_pool *pool, const char *name, const struct alloc *alloc,
+				 mempool_offset offsets[])
+{
+	enum exit_code code = EXIT_DONE;
+	uint64_t n = 0;
+	int r;
+
+	for (; !code && n < alloc->n; n += !code) {
+		offsets[n] = mempool_alloc_aligned(pool, alloc->size, alloc->alignment);
+		if (!offsets[n])
+			code = alloc_failed(name, alloc, -errno);
+	}
+	for (uint64_t i = 0; !code && i < n; i++) {
+		r = mempool_publish(pool, offsets[i], alloc->key);
+		if (r == -EEXIST)
+			code = error_of_library(r, "'mempoolctl find' tells where that one is", "alloc of '%s' in '%s'",
+						alloc->key, name);
+		else if (r)
+			code = error_of_library(r, NULL, "publishing a block of '%s'", name);
+	}
+	if (code)
+		mempool_free_batch(pool, n, offsets); /* as far as that goes: the failure itself was told */
+	return code;
+}
+
+static enum exit_code alloc_run(struct ctl *ctl, int argc, char *argv[])
+{
+	struct alloc alloc = {.alignment = MEMPOOL_ALIGNMENT, .n = 1};
+	struct mempool_pool *pool;
+	mempool_offset *offsets;
+	enum exit_code code;
+
+	command_parse(ctl, &alloc_command, argc, argv, &alloc);
+	alloc.size = command_size("SIZE", ctl->args[1]);
+	if (!alloc.size)
+		error_usage("alloc of 0 bytes: a block has at least one");
+	if (alloc.key && alloc.n > 1)
+		error_usage("--name goes with one block, not with --count %" PRIu64, alloc.n);
+	code = ctl_open(ctl, "alloc", ctl->args[0], &pool);
+	if (code)
+		return code;
+	offsets = calloc(alloc.n, sizeof(*offsets));
+	if (!offsets)
+		error_no_memory();
+	code = get_blocks(pool, ctl->args[0], &alloc, offsets);
+	if (!code && ctl->json)
+		emit_document(emit_offsets(offsets, alloc.n));
+	for (uint64_t i = 0; !code && !ctl->json && i < alloc.n; i++)
+		printf("0x%" PRIx64 "\n", offsets[i]);
+	free(offsets);
+	mempool_pool_close(pool);
+	return code;
+}
+
+const struct command alloc_command = {
+	.name = "alloc",
+	.arguments = "NAME SIZE",
+	.summary = "Allocates and publishes, prints offsets, one a line",
+	.details = "The blocks belong to the pool and stay until 'mempoolctl free', or any session's free.",
+	.n_args_min = 2,
+	.n_args_max = 2,
+	.options = options,
+	.parse = alloc_parse,
+	.run = alloc_run,
+};
