@@ -1,9 +1,11 @@
 # A client in another language, made from the contract alone.
-find_program(PYTHON3 python3)
-if(PYTHON3)
-  execute_process(COMMAND ${PYTHON3} -c "import google.protobuf" RESULT_VARIABLE no_protobuf ERROR_QUIET)
+# The system's own first: another one in the PATH does not see Debian's packages.
+find_program(PYTHON3_PROTOBUF python3 PATHS /usr/bin NO_DEFAULT_PATH)
+find_program(PYTHON3_PROTOBUF python3)
+if(PYTHON3_PROTOBUF)
+  execute_process(COMMAND ${PYTHON3_PROTOBUF} -c "import google.protobuf" RESULT_VARIABLE no_protobuf ERROR_QUIET)
 endif()
-if(NOT PYTHON3 OR no_protobuf OR NOT PROTOC)
+if(NOT PYTHON3_PROTOBUF OR no_protobuf OR NOT PROTOC)
   add_test(NAME test_python_client COMMAND sh -c
     "echo 'skipped: needs python3, python3-protobuf and protobuf-compiler (apt-get install)'; exit 77")
 else()
@@ -12,7 +14,7 @@ else()
     COMMAND ${PROTOC} --python_out=${CMAKE_CURRENT_BINARY_DIR} --proto_path=${PROJECT_SOURCE_DIR}/proto mempool.proto
     DEPENDS ${PROJECT_SOURCE_DIR}/proto/mempool.proto)
   add_custom_target(mempool_pb2 ALL DEPENDS ${pb2})
-  add_test(NAME test_python_client COMMAND ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/client.py
+  add_test(NAME test_python_client COMMAND ${PYTHON3_PROTOBUF} ${CMAKE_CURRENT_SOURCE_DIR}/client.py
     ${PROJECT_BINARY_DIR}/daemon/mempoold ${CMAKE_CURRENT_BINARY_DIR})
 endif()
 set_tests_properties(test_python_client PROPERTIES TIMEOUT 60 LABELS integration SKIP_RETURN_CODE 77)
