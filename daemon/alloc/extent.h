@@ -71,6 +71,9 @@ enum {
 	EXTENT_E_NO_ROOM = 3,	/* cannot grow in place */
 };
 
+/* Most extents of one pool, so that its books can be mapped in one piece; simply picked. */
+#define EXTENT_N_MAX (UINT32_C(1) << 28)
+
 #define EXTENT_FL_N 43
 #define EXTENT_SL_N 32
 
@@ -89,6 +92,8 @@ struct extent_map {
 	uint32_t tail;	       /* highest extent */
 	uint32_t unused;       /* chain of indexes without an extent */
 	uint32_t n_high;       /* indexes ever used */
+	uint32_t n_unused;     /* indexes in that chain */
+	uint32_t n_taken;      /* extents in state TAKEN */
 	uint32_t n_hashed;     /* live extents in the hash */
 	uint32_t n_buckets;
 	uint64_t free_bytes;

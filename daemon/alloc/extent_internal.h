@@ -1,0 +1,50 @@
+#pragma once
+// SPDX-License-Identifier: MIT
+/*
+ * extent_internal - what the files of the extent map share: stores to records, the size classes, the hash
+ */
+#include <assert.h>
+
+#include "alloc/extent.h"
+
+#define PARENT_RING EXTENT_NONE	      /* a gap that hangs in the ring of its size only */
+#define PARENT_ROOT (EXTENT_NONE - 1) /* the top of its class's trie */
+
+static inline void store_word(_Atomic uint64_t *word, uint64_t value)
+{
+	atomic_store_explicit(word, value, memory_order_release);
+}
+
+static inline uint64_t pack_what(uint64_t size, enum extent_state state, unsigned flags)
+{
+	return size | (uint64_t)state << 48 | (uint64_t)flags << 56;
+}
+
+static inline uint64_t extent_end(const struct extent_map *map, uint32_t extent)
+{
+	return extent_offset(map, extent) + extent_size(map, extent);
+}
+
+static inline bool extent_is_gap(const struct extent_map *map, uint32_t extent)
+{
+	return extent != EXTENT_NONE && extent_state(map, extent) == EXTENT_GAP;
+}
+
+/* extent_gap.c: gaps by size */
+struct size_class {
+	uint32_t fl, sl;
+	uint32_t n_bits; /* low bits of the granule count in which sizes of the class differ */
+};
+struct size_class size_class_of(uint64_t n_granules);
+void gap_insert(struct extent_map *map, uint32_t extent);
+void gap_remove(struct extent_map *map, uint32_t extent);
+/** gap_best_fit() - the smallest gap of at least @size bytes; EXTENT_NONE */
+uint32_t gap_best_fit(const struct extent_map *map, uint64_t size);
+unsigned gap_check(const struct extent_map *map, FILE *report);
+
+/* extent_hash.c: live extents by offset */
+int hash_init(struct extent_map *map);
+int hash_reserve(struct extent_map *map, uint64_t n_more);
+void hash_insert(struct extent_map *map, uint32_t extent);
+void hash_remove(struct extent_map *map, uint32_t extent);
+uint32_t hash_find(const struct extent_map *map, uint64_t offset);
