@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: MIT
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "server/connection.h"
+#include "server/credentials.h"
+#include "server/log.h"
+#include "server/loop.h"
+#include "server/watch.h"
+
+static void closed_cb(uv_handle_t *handle)
+{
+	struct watch *watch = handle->data;
+
+	if (--watch->n_handles)
+		return;
+	if (watch->pidfd >= 0)
+		close(watch->pidfd);
+	free(watch);
+}
+
+static void close_handles(struct watch *watch)
+{
+	if (watch->pidfd >= 0)
+		uv_close((uv_handle_t *)&watch->pidfd_poll, closed_cb);
+	uv_close((uv_handle_t *)&watch->lock_timer, closed_cb);
+}
+
+/* ---- proof of death ---- */
+
+static bool pidfd_is_readable(int pidfd)
+{
+	struct pollfd look = {.fd = pidfd, .events = POLLIN};
+
+	return pidfd >= 0 && poll(&look, 1, 0) == 1;
+}
+
+static void pidfd_cb(uv_poll_t *poll, int status, int events)
+{
+	struct watch *watch = poll->data;
+
+	(void)status;
+	(void)events;
+	if (pidfd_is_readable(watch->pidfd))
+		watch_end(watch, "its process has ended");
+}
+
+static void lock_cb(uv_timer_t *timer)
+{
+	struct watch *watch = timer->data;
+
+	if (liveness_proves_death(&watch->session->liveness))
+		watch_end(watch, "its lock is free");
+}
+
+void watch_disconnected(struct watch *watch)
+{
+	const struct pool_identity *who = &watch->session->identity;
+
+	watch->connection = NULL;
+	if (watch->is_ending)
+		return;
+	if (watch->loop->is_stopping) {
+		watch_end(watch, "the daemon stops");
+		return;
+	}
+	atomic_store_explicit(&watch->session->state, SESSION_AWAY, memory_order_relaxed);
+	if (pidfd_is_readable(watch->pidfd)) {
+		watch_end(watch, "its process has ended");
+	} else if (liveness_proves_death(&watch->session->liveness)) {
+		watch_end(watch, "its lock is free");
+	} else if (watch->pidfd < 0 && watch->session->liveness.is_confirmed) {
+		uv_timer_start(&watch->lock_timer, lock_cb, WATCH_LOCK_MS, WATCH_LOCK_MS);
+	} else if (watch->pidfd < 0) {
+		log_line(LOG_LEVEL_WARNING,
+			 "pid %d (%s), session %llu: connection gone, and no proof of its process's death can be had: "
+			 "kept until the daemon stops",
+			 who->pid, who->command, (unsigned long long)who->session);
+	}
+}
+
+/* ---- the end ---- */
+
+static void work_cb(uv_work_t *work)
+{
+	struct watch *watch = work->data;
+
+	session_end(watch->session);
+}
+
+static void forget(struct watch *watch)
+{
+	struct loop *loop = watch->loop;
+
+	if (watch->prev)
+		watch->prev->next = watch->next;
+	else
+		loop->watches = watch->next;
+	if (watch->next)
+		watch->next->prev = watch->prev;
+	watch->session = session_free(watch->session);
+	close_handles(watch);
+	loop_check_stopped(loop);
+}
+
+static void after_work_cb(uv_work_t *work, int status);
+
+/* One step towards the end; called again whenever what it waited for is done. */
+static void advance(struct watch *watch)
+{
+	if (watch->n_jobs || watch->is_in_work)
+		return;
+	if (watch->session->is_ended) {
+		forget(watch);
+		return;
+	}
+	watch->is_in_work = true;
+	watch->work.data = watch;
+	uv_queue_work(&watch->loop->uv, &watch->work, work_cb, after_work_cb); /* fails for a missing callback only */
+}
+
+static void after_work_cb(uv_work_t *work, int status)
+{
+	struct watch *watch = work->data;
+
+	(void)status; /* nobody cancels it */
+	watch->is_in_work = false;
+	advance(watch);
+}
+
+void watch_end(struct watch *watch, const char *why)
+{
+	const struct pool_identity *who = &watch->session->identity;
+
+	if (watch->is_ending)
+		return;
+	watch->is_ending = true;
+	atomic_store_explicit(&watch->session->state, SESSION_ENDING, memory_order_relaxed);
+	log_line(LOG_LEVEL_DEBUG, "pid %d (%s), session %llu ends: %s", who->pid, who->command,
+		 (unsigned long long)who->session, why);
+	if (watch->pidfd >= 0)
+		uv_poll_stop(&watch->pidfd_poll); /* it stays readable for ever */
+	uv_timer_stop(&watch->lock_timer);
+	if (watch->connection)
+		connection_close(watch->connection, NULL);
+	advance(watch);
+}
+
+void watch_job_begun(struct watch *watch)
+{
+	watch->n_jobs++;
+}
+
+void watch_job_done(struct watch *watch)
+{
+	watch->n_jobs--;
+	if (watch->is_ending) {
+		advance(watch);
+	} else if (watch->session->is_ended) { /* it was Goodbye: the connection still has its answer to send */
+		if (watch->connection)
+			connection_part(watch->connection);
+		watch->connection = NULL;
+		watch_end(watch, "goodbye");
+	}
+}
+
+/* ---- the start ---- */
+
+int watch_start(struct watch **watchp, struct connection *connection, struct session *session)
+{
+	struct loop *loop = connection->loop;
+	struct watch *watch = calloc(1, sizeof(*watch));
+	int r;
+
+	if (!watch)
+		return -ENOMEM;
+	watch->loop = loop;
+	watch->connection = connection;
+	watch->session = session;
+	r = credentials_pidfd(connection->fd, &session->identity, &watch->pidfd);
+	if (r)
+		goto err_after_new;
+	if (watch->pidfd >= 0) {
+		r = uv_poll_init(&loop->uv, &watch->pidfd_poll, watch->pidfd);
+		if (r)
+			goto err_after_pidfd;
+		watch->pidfd_poll.data = watch;
+		uv_poll_start(&watch->pidfd_poll, UV_READABLE, pidfd_cb);
+		watch->n_handles++;
+	}
+	uv_timer_init(&loop->uv, &watch->lock_timer);
+	watch->lock_timer.data = watch;
+	watch->n_handles++;
+	watch->next = loop->watches;
+	if (watch->next)
+		watch->next->prev = watch;
+	loop->watches = watch;
+	*watchp = watch;
+	return 0;
+
+err_after_pidfd:
+	close(watch->pidfd);
+err_after_new:
+	free(watch);
+	return r;
+}
