@@ -457,7 +457,7 @@ static enum exit_code demo_run(struct ctl *ctl, int argc, char *argv[])
 const struct command demo_command = {
 	.name = "demo",
 	.arguments = "[FILE]",
-	.summary = "Moves a file through a pool to three processes, and compares with pipes",
+	.summary = "A file through a pool to three processes, next to pipes",
 	.details =
 		"A producer reads FILE, or 32M of what this machine has, straight into blocks of a pool; three "
 		"consumers take "

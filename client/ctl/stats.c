@@ -223,7 +223,7 @@ static void print_snapshot(const struct stats *stats, struct stats_look look)
 static void show(const struct ctl *ctl, const struct stats *stats)
 {
 	bool terminal = terminal_is(STDOUT_FILENO);
-	struct stats_look look = {terminal_has_color(ctl->color, STDOUT_FILENO), terminal_is_utf8()};
+	struct stats_look look = {terminal_has_color(ctl->color, STDOUT_FILENO), terminal && terminal_is_utf8()};
 
 	if (ctl->json) {
 		emit_snapshot(stats);

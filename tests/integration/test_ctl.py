@@ -1,0 +1,616 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""mempoolctl against a real daemon: every command, its text, its JSON, its exit codes.
+
+test_ctl.py MEMPOOLD MEMPOOLCTL [TEST…]: starts a daemon of its own. Ends with 0 if all of it was true.
+"""
+import errno
+import fcntl
+import glob
+import json
+import os
+import pty
+import re
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+import unittest
+import zlib
+
+MEMPOOLD, MEMPOOLCTL = sys.argv[1], sys.argv[2]
+PATIENCE_S = 60  # generous for a sanitizer on a busy machine
+STATS = {"total", "used", "requested", "free", "largest_free", "leased_idle", "backed", "peak_used", "allocations", "gaps",
+         "sessions", "alloc_total", "free_total", "failed_total", "fragmentation"}
+DONE, OTHER, USAGE, NO_DAEMON, NO_POOL, FULL, NOT_ALLOWED, CORRUPT, TIMED_OUT = 0, 1, 2, 3, 4, 5, 6, 7, 124
+
+
+class Result:
+    def __init__(self, args, process):
+        self.args, self.code, self.out, self.err = args, process.returncode, process.stdout, process.stderr
+
+    def __repr__(self):
+        return f"mempoolctl {' '.join(self.args)}: exit {self.code}\n{self.out}{self.err}"
+
+
+def environment(**extra):
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("MEMPOOL", "XDG", "LC_", "LANG", "NO_COLOR", "COLUMNS"))}
+    return {**env, "LC_ALL": "C.UTF-8", "TERM": "xterm", **extra}
+
+
+def ctl(*args, user=None, **extra):
+    """Runs mempoolctl; what it prints is text, and no command leaves a line of noise."""
+    process = subprocess.run([MEMPOOLCTL, *args], env=environment(**extra), stdin=subprocess.DEVNULL, capture_output=True,
+                             text=True, timeout=PATIENCE_S, user=user, group=user, extra_groups=[] if user else None)
+    return Result(args, process)
+
+
+class Daemon:
+    def __init__(self):
+        self.dir = tempfile.TemporaryDirectory(prefix="mempool-ctl-")
+        os.chmod(self.dir.name, 0o755)
+        self.socket = os.path.join(self.dir.name, "sock")
+        self.instance = f"test-ctl-{os.getpid()}-{os.path.basename(self.dir.name)}"
+        self.log = open(os.path.join(self.dir.name, "log"), "w+")
+        self.process = subprocess.Popen([MEMPOOLD, "--socket", self.socket, "--instance", self.instance, "--ephemeral"],
+                                        stdin=subprocess.DEVNULL, stderr=self.log)
+        end = time.monotonic() + PATIENCE_S
+        while True:  # connect() itself tells when the daemon is there; the pause only spares the processor
+            try:
+                with socket.socket(socket.AF_UNIX) as s:
+                    s.connect(self.socket)
+                    return
+            except OSError:
+                if self.process.poll() is not None or time.monotonic() > end:
+                    self.stop()
+                    raise SystemExit("mempoold did not start:\n" + open(self.log.name).read())
+                select.select([], [], [], 0.01)
+
+    def objects(self):
+        return glob.glob(f"/dev/shm/mempool.{self.instance}.*")
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(PATIENCE_S)
+
+
+class Terminal:
+    """mempoolctl on a terminal of 100 columns; read() until it ends."""
+
+    def __init__(self, *args, **extra):
+        pid, self.fd = pty.fork()
+        if not pid:
+            os.execve(MEMPOOLCTL, [MEMPOOLCTL, *args], environment(**extra))
+        self.pid = pid
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+
+    def read(self, until=None):
+        data = b""
+        while until is None or until not in data:
+            if not select.select([self.fd], [], [], PATIENCE_S)[0]:
+                raise AssertionError(f"silent after {data!r}")
+            try:
+                part = os.read(self.fd, 65536)
+            except OSError as error:  # how a pty says that the other side is closed
+                if error.errno != errno.EIO:
+                    raise
+                part = b""
+            if not part:
+                break
+            data += part
+        return data
+
+    def end(self):
+        _, status = os.waitpid(self.pid, 0)
+        os.close(self.fd)
+        return os.waitstatus_to_exitcode(status)
+
+
+class Base(unittest.TestCase):
+    n_pools = 0
+
+    def ctl(self, *args, code=DONE, **options):
+        result = ctl("--socket", daemon.socket, *args, **options)
+        self.assertEqual(result.code, code, result)
+        if code:
+            self.assert_one_line(result)
+        return result
+
+    def json(self, *args, **options):
+        result = self.ctl(*args, "--json", **options)
+        self.assertEqual(result.out.count("\n"), 1, result)
+        return json.loads(result.out)
+
+    def assert_one_line(self, result):
+        self.assertRegex(result.err, r"\A[^\n]+\n\Z", result)
+
+    def refused(self, *args, code, says, **options):
+        """The same failure as text and as JSON; @says is a pattern of its line."""
+        result = self.ctl(*args, code=code, **options)
+        self.assertTrue(result.err.startswith("mempoolctl: "), result)
+        self.assertRegex(result.err, says)
+        result = self.ctl("--json", *args, code=code, **options)
+        error = json.loads(result.err)["error"]
+        self.assertEqual(set(error), {"errno", "message"})
+        self.assertGreater(error["errno"], 0)
+        self.assertRegex(error["message"], says)
+        return error
+
+    def pool(self, size="1M", *args):
+        Base.n_pools += 1
+        name = f"p{Base.n_pools}.{self._testMethodName[5:][:40]}"
+        self.ctl("create", name, "--size", size, *args)
+        self.addCleanup(ctl, "--socket", daemon.socket, "destroy", name)
+        return name
+
+    def offsets(self, *args):
+        return self.json(*args)["offsets"]
+
+
+class WithoutADaemon(Base):
+    def test_no_daemon_says_where_it_looked_and_how_to_start_one(self):
+        for args, env, tried in (
+            (["--socket", "/nonexistent/a"], {}, "/nonexistent/a"),
+            ([], {"MEMPOOL_SOCKET": "/nonexistent/b"}, "/nonexistent/b"),
+            ([], {"XDG_RUNTIME_DIR": "/nonexistent"}, "/nonexistent/mempoold.sock"),
+        ):
+            if not args and "XDG_RUNTIME_DIR" in env and os.path.exists("/run/mempoold/mempoold.sock"):
+                continue  # somebody's own daemon runs here: it would answer
+            for command in (["ping"], ["list"], ["create", "x", "--size", "1M"], ["stats"], ["viz", "x"], ["demo"]):
+                result = ctl(*args, *command, **env)
+                self.assertEqual(result.code, NO_DAEMON, result)
+                self.assert_one_line(result)
+                self.assertIn(tried, result.err)
+                self.assertIn("'mempoold'", result.err)
+                error = json.loads(ctl(*args, *command, "--json", **env).err)["error"]
+                self.assertEqual(error["errno"], errno.ECONNREFUSED)
+
+    def test_usage_is_refused_before_anybody_is_asked(self):
+        for args, says in (
+            ([], "--help"),
+            (["stast"], "no command 'stast'; did you mean 'stats'\\?"),
+            (["frobnicate"], "no command 'frobnicate'"),
+            (["help", "lst"], "did you mean 'list'"),
+            (["list", "--bogus"], "no option '--bogus'"),
+            (["list", "--jsn"], "did you mean '--json'"),
+            (["--sokcet", "x", "list"], "did you mean '--socket'"),
+            (["list", "-x"], "no option '-x'"),
+            (["list", "--socket"], "needs a value"),
+            (["list", "--json=1"], "takes no value"),
+            (["list", "--color", "sometimes"], "auto|always|never"),
+            (["list", "--timeout", "0"], "between"),
+            (["list", "--timeout", "nan"], "between"),
+            (["list", "more"], "too many"),
+            (["create", "x"], "--size"),
+            (["create", "--size", "1M"], "NAME"),
+            (["create", "x", "--size", "0"], "at least one byte"),
+            (["create", "x", "--size", "12Q"], "K, M, G and T"),
+            (["create", "x", "--size", "-1"], "negative"),
+            (["create", "x", "--size", ""], "empty"),
+            (["create", "x", "--size", "99999999T"], "64 bits"),
+            (["create", "x", "--size", "2M", "--max-size", "1M"], "below"),
+            (["create", "x", "--size", "1M", "--mode", "0999"], "octal"),
+            (["create", "x", "--size", "1M", "--mode", "1777"], "octal"),
+            (["create", "x", "--size", "1M", "--group", "no-such-group"], "no-such-group"),
+            (["create", "x", "--size", "1M", "--fill", "ones"], "pattern|none|zero"),
+            (["create", "x", "--size", "1M", "--lifetime", "long"], "session|pool"),
+            (["create", "x", "--size", "1M", "--lease", "on"], "auto|off"),
+            (["alloc", "x"], "SIZE"),
+            (["alloc", "x", "0"], "at least one"),
+            (["alloc", "x", "1", "--align", "3"], "power of two"),
+            (["alloc", "x", "1", "--align", "4M"], "power of two"),
+            (["alloc", "x", "1", "--count", "0"], "between"),
+            (["alloc", "x", "1", "--count", "2", "--name", "k"], "--name"),
+            (["free", "x"], "OFFSET"),
+            (["free", "x", "zzz"], "not a number"),
+            (["find", "x"], "KEY"),
+            (["resize", "x", "1X"], "unit"),
+            (["stats", "--watch", "0"], "between"),
+            (["viz", "x", "--width", "3"], "between"),
+            (["viz", "x", "--format", "svg"], "ascii|unicode|json"),  # not built: refused like any other word
+            (["top"], "no command"),
+            (["bench"], "no command"),
+            (["log", "x"], "no command"),
+            (["viz", "x", "--blocks"], "no option"),
+        ):
+            with self.subTest(args=args):
+                self.refused(*args, code=USAGE, says=says)
+
+    def test_help_goes_to_stdout_and_names_what_there_is(self):
+        names = ("ping", "create", "list", "alloc", "find", "free", "stats", "sessions", "viz", "check", "resize", "destroy",
+                 "demo")
+        for args in (["--help"], ["help"]):
+            result = ctl(*args)
+            self.assertEqual((result.code, result.err), (DONE, ""))
+            for name in names:
+                self.assertRegex(result.out, rf"(?m)^  {name} ")
+            for absent in ("top", "bench", "log"):
+                self.assertNotRegex(result.out, rf"(?m)^  {absent}\b")
+        for name in names:
+            result = ctl(name, "--help")
+            self.assertEqual((result.code, result.err), (DONE, ""))
+            self.assertIn(f"mempoolctl {name}", result.out)
+            for option in ("--json", "--socket", "--color", "--timeout"):
+                self.assertIn(option, result.out)
+            self.assertEqual(ctl("help", name).out, result.out)
+
+    def test_version(self):
+        self.assertRegex(ctl("--version").out, r"\Amempoolctl \d+\.\d+\.\d+\n\Z")
+
+    def test_a_silent_daemon_times_out(self):
+        path = os.path.join(daemon.dir.name, "silent")
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            listener.listen(8)  # the kernel connects; nobody ever answers
+            for args in (["ping"], ["--json", "ping"]):
+                begin = time.monotonic()
+                result = ctl("--socket", path, "--timeout", "0.3", *args)
+                self.assertEqual(result.code, TIMED_OUT, result)
+                self.assertLess(time.monotonic() - begin, 9)
+                self.assert_one_line(result)
+            self.assertEqual(json.loads(result.err)["error"]["errno"], errno.ETIMEDOUT)
+
+
+class Pools(Base):
+    def test_ping(self):
+        self.assertIn("mempoold", self.ctl("ping").out)
+        pong = self.json("ping")
+        self.assertRegex(pong["version"], r"\d+\.\d+\.\d+")
+        self.assertGreater(pong["rtt_us"], 0)
+        self.assertEqual(pong["pid"], daemon.process.pid)
+
+    def test_global_options_stand_before_or_after(self):
+        self.assertEqual(ctl("--json", "--socket", daemon.socket, "list").code, DONE)
+        self.assertEqual(ctl("list", "--json", "--socket", daemon.socket).code, DONE)
+        self.assertEqual(ctl("list", MEMPOOL_SOCKET=daemon.socket).code, DONE)
+        self.assertEqual(ctl("stats", "nothing", "--socket", daemon.socket, POSIXLY_CORRECT="1").code, NO_POOL)
+
+    def test_create_does_as_told_and_list_shows_it(self):
+        name = "created.as-told_1"
+        group = os.getgid()
+        made = self.json("create", name, "--size", "1000", "--max-size", "1M", "--mode", "0660", "--group", str(group),
+                         "--lifetime", "pool", "--fill", "zero", "--lease", "off", "--guard", "--reserve")
+        self.addCleanup(ctl, "--socket", daemon.socket, "destroy", name)
+        want = {"name": name, "total": 1008, "max_size": 1 << 20, "mode": 0o660, "uid": os.getuid(), "gid": group,
+                "lifetime": "pool", "fill": "zero", "lease": "off", "guard": True, "reserve": True, "used": 0}
+        self.assertEqual({k: made[k] for k in want}, want)
+        listed = {p["name"]: p for p in self.json("list")["pools"]}
+        self.assertEqual({k: listed[name][k] for k in want}, want)
+        self.assertRegex(self.ctl("list").out, rf"(?m)^{re.escape(name)} .* 0660 ")
+
+    def test_create_refuses_a_taken_name_and_a_bad_one(self):
+        name = self.pool()
+        error = self.refused("create", name, "--size", "1M", code=OTHER, says=name)
+        self.assertEqual(error["errno"], errno.EEXIST)
+        self.refused("create", "a/b", "--size", "1M", code=USAGE, says="A-Z a-z")
+        self.refused("create", "n" * 65, "--size", "1M", code=USAGE, says="1 to 64")
+
+    def test_create_with_more_than_the_machine_has_is_full(self):
+        error = self.refused("create", "huge", "--size", "64T", "--reserve", code=FULL, says="huge")
+        self.assertIn(error["errno"], (errno.ENOSPC, errno.EDQUOT))
+
+    def test_a_wrong_pool_name_gets_a_suggestion(self):
+        name = self.pool()
+        wrong = name[:-1] + "x"
+        for args in (["alloc", wrong, "1"], ["find", wrong, "k"], ["free", wrong, "4096"], ["stats", wrong],
+                     ["sessions", wrong], ["viz", wrong], ["check", wrong], ["resize", wrong, "1M"], ["destroy", wrong]):
+            with self.subTest(args=args):
+                error = self.refused(*args, code=NO_POOL, says=f"did you mean '{re.escape(name)}'")
+                self.assertEqual(error["errno"], errno.ENOENT)
+        self.refused("stats", "far-away-from-all", code=NO_POOL, says="mempoolctl list")
+
+    def test_alloc_outlives_the_tool_until_free(self):
+        name = self.pool()
+        out = self.ctl("alloc", name, "1K", "--count", "3").out
+        self.assertRegex(out, r"\A(0x[0-9a-f]+\n){3}\Z")
+        offsets = [int(line, 16) for line in out.split()]
+        self.assertEqual(len(set(offsets)), 3)
+        self.assertEqual(self.json("stats", name)["allocations"], 3)
+        self.assertEqual(self.json("free", name, *map(hex, offsets))["freed"], 3)
+        self.assertEqual(self.json("stats", name)["allocations"], 0)
+
+    def test_alloc_aligns(self):
+        name = self.pool("8M")
+        for align in (16, 64, 4096, 1 << 20):
+            offset, = self.offsets("alloc", name, "100", "--align", str(align))
+            self.assertEqual(offset % align, 0)
+
+    def test_alloc_with_a_name_is_found_and_taken_once(self):
+        name = self.pool()
+        offset, = self.offsets("alloc", name, "1K", "--name", "head")
+        self.assertEqual(self.offsets("find", name, "head"), [offset])
+        self.assertEqual(self.ctl("find", name, "head").out, hex(offset) + "\n")
+        error = self.refused("alloc", name, "1K", "--name", "head", code=OTHER, says="head")
+        self.assertEqual(error["errno"], errno.EEXIST)
+        self.assertEqual(self.json("stats", name)["allocations"], 1)  # what was refused its name was freed again
+        self.refused("find", name, "tail", code=OTHER, says="tail")
+
+    def test_alloc_gets_all_or_none(self):
+        for lifetime in ("session", "pool"):
+            name = self.pool("64K", "--lifetime", lifetime)
+            error = self.refused("alloc", name, "10K", "--count", "7", code=FULL, says=f"resize {re.escape(name)} ")
+            self.assertEqual(error["errno"], errno.ENOSPC)
+            self.assertEqual(self.json("stats", name)["allocations"], 0)
+            self.assertGreater(self.json("stats", name)["failed_total"], 0)
+
+    def test_free_tells_the_first_error_and_goes_on(self):
+        name = self.pool()
+        a, b = self.offsets("alloc", name, "1K", "--count", "2")
+        result = self.ctl("free", name, hex(a), hex(a), "0xfff0", str(b), code=OTHER)
+        self.assertIn(hex(a), result.err)
+        self.assertEqual(result.out, "freed 2 blocks\n")
+        self.assertEqual(self.json("stats", name)["allocations"], 0)
+        error = json.loads(self.ctl("--json", "free", name, "0xfff8", code=OTHER).err)["error"]
+        self.assertEqual(error["errno"], errno.EFAULT)
+
+    def test_stats_has_every_field_and_they_add_up(self):
+        name = self.pool("1M")
+        self.offsets("alloc", name, "100", "--count", "10")
+        stats = self.json("stats", name)
+        self.assertGreaterEqual(set(stats), STATS | {"name"})
+        self.assertEqual(stats["name"], name)
+        self.assertEqual(stats["used"] + stats["free"] + stats["leased_idle"], stats["total"])
+        self.assertEqual((stats["total"], stats["allocations"], stats["requested"]), (1 << 20, 10, 1000))
+        for key in STATS - {"fragmentation"}:
+            self.assertIsInstance(stats[key], int)
+        self.assertIn("10 live", self.ctl("stats", name).out)
+
+    def test_stats_of_all_has_the_daemon_and_its_limits(self):
+        name = self.pool()
+        stats = self.json("stats")
+        daemon_says = stats["daemon"]
+        self.assertGreaterEqual(set(daemon_says), {"version", "instance", "pid", "uptime", "recoveries", "limits", "loops"})
+        self.assertEqual((daemon_says["instance"], daemon_says["pid"]), (daemon.instance, daemon.process.pid))
+        self.assertEqual(daemon_says["limits"]["request_frame"], 64 << 10)
+        self.assertEqual(daemon_says["limits"]["connections_per_uid"], 1024)
+        self.assertEqual(sum(daemon_says["loops"]), 1)  # ours
+        pool, = [p for p in stats["pools"] if p["name"] == name]
+        self.assertGreaterEqual(set(pool), STATS)
+        self.assertIn(name, self.ctl("stats").out)
+
+    def test_watch_gives_a_document_a_line_and_ends_well(self):
+        name = self.pool()
+        for args, read in ((["stats", name], lambda d: d["name"]), (["stats"], lambda d: d["daemon"]["instance"])):
+            for sign in (signal.SIGINT, signal.SIGTERM):
+                process = subprocess.Popen([MEMPOOLCTL, "--socket", daemon.socket, "--json", *args, "--watch", "0.02"],
+                                           env=environment(), stdout=subprocess.PIPE, text=True)
+                seen = {read(json.loads(process.stdout.readline())) for _ in range(3)}
+                process.send_signal(sign)
+                rest, _ = process.communicate(timeout=PATIENCE_S)
+                self.assertEqual(process.returncode, DONE)
+                seen |= {read(json.loads(line)) for line in rest.splitlines()}  # none is torn
+                self.assertEqual(len(seen), 1)
+
+    def test_watch_tells_rates_and_ends_with_its_pool(self):
+        name = self.pool()
+        process = subprocess.Popen([MEMPOOLCTL, "--socket", daemon.socket, "stats", name, "--watch", "0.02"],
+                                   env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process.stdout.readline()
+        self.assertRegex(process.stdout.readline(), r"\d alloc/s, \d+ free/s")
+        self.ctl("destroy", name)
+        _, err = process.communicate(timeout=PATIENCE_S)
+        self.assertEqual(process.returncode, NO_POOL)
+        self.assertRegex(err, r"\A[^\n]+\n\Z")
+
+    def test_sessions_shows_who_has_the_pool_open(self):
+        name = self.pool()
+        watcher = subprocess.Popen([MEMPOOLCTL, "--socket", daemon.socket, "--json", "stats", name, "--watch", "1000"],
+                                   env=environment(), stdout=subprocess.PIPE, text=True)
+        watcher.stdout.readline()
+        session, = [s for s in self.json("sessions", name)["sessions"] if s["pid"] == watcher.pid]
+        self.assertEqual((session["pool"], session["uid"], session["blocks"], session["bytes"], session["state"]),
+                         (name, os.getuid(), 0, 0, "active"))
+        self.assertEqual(session["command"], "mempoolctl")
+        self.assertGreater(session["session"], 0)
+        self.assertAlmostEqual(session["since"], time.time(), delta=PATIENCE_S)
+        self.assertRegex(self.ctl("sessions").out, rf"(?m)^ *{watcher.pid} +mempoolctl .*{re.escape(name)}")
+        watcher.send_signal(signal.SIGINT)
+        watcher.communicate(timeout=PATIENCE_S)
+
+    def test_resize_grows_as_far_as_it_may(self):
+        name = self.pool("1M", "--max-size", "4M")
+        self.assertEqual(self.json("resize", name, "2M")["total"], 2 << 20)
+        self.assertEqual(self.json("stats", name)["total"], 2 << 20)
+        self.refused("resize", name, "1M", code=OTHER, says="only grows")
+        self.refused("resize", name, "5M", code=FULL, says="--max-size")
+        self.assertEqual(self.json("stats", name)["total"], 2 << 20)
+
+    def test_destroy_warns_or_refuses_if_not_empty(self):
+        name = self.pool()
+        self.offsets("alloc", name, "1K")
+        error = self.refused("destroy", name, "--if-empty", code=OTHER, says="--if-empty")
+        self.assertEqual(error["errno"], errno.ENOTEMPTY)
+        result = self.ctl("destroy", name)
+        self.assertRegex(result.err, r"\Amempoolctl: warning: [^\n]+\n\Z")
+        self.ctl("stats", name, code=NO_POOL)
+        name = self.pool()
+        self.assertEqual(self.json("destroy", name, "--if-empty"), {"name": name, "warning": None})
+
+    @unittest.skipUnless(os.getuid() == 0, "needs root, to be somebody else")
+    def test_another_user_is_not_allowed(self):
+        private, public = self.pool("64K"), self.pool("64K", "--mode", "0666")
+        for args in (["stats", private], ["viz", private], ["alloc", private, "1"], ["destroy", private],
+                     ["resize", public, "128K"], ["destroy", public]):
+            with self.subTest(args=args):
+                self.refused(*args, code=NOT_ALLOWED, says=re.escape(args[1]), user=65534)
+        self.assertEqual(len(self.json("alloc", public, "16", user=65534)["offsets"]), 1)
+        pools = {p["name"]: p for p in self.json("stats", user=65534)["pools"]}
+        self.assertEqual(pools[private]["error"]["errno"], errno.EACCES)
+        self.assertGreaterEqual(set(pools[public]), STATS)
+
+
+class Maps(Base):
+    def test_viz_json_covers_the_pool_without_a_seam(self):
+        name = self.pool("1M")
+        offsets = self.offsets("alloc", name, "1000", "--count", "5")
+        self.ctl("free", name, hex(offsets[2]))
+        for args in (["viz", name, "--json"], ["viz", name, "--format", "json"]):
+            picture = json.loads(self.ctl(*args).out)
+            self.assertEqual((picture["name"], picture["total"]), (name, 1 << 20))
+            at = picture["first"]
+            for extent in picture["extents"]:
+                self.assertEqual(extent["offset"], at)
+                self.assertIn(extent["state"], ("free", "allocated", "leased"))
+                at += extent["size"]
+            self.assertEqual(at, picture["first"] + picture["total"])
+            live = [e for e in picture["extents"] if e["state"] == "allocated"]
+            self.assertEqual([e["offset"] for e in live], sorted(set(offsets) - {offsets[2]}))
+            self.assertEqual({e["owner"] for e in live}, {"pool"})
+
+    def test_viz_is_ascii_where_nothing_is_known_and_as_wide_as_asked(self):
+        name = self.pool()
+        self.offsets("alloc", name, "10K", "--count", "20")
+        plain = self.ctl("viz", name).out
+        self.assertTrue(plain.isascii())
+        self.assertNotIn("\033", plain)
+        self.assertIn(name, plain)
+        unicode = self.ctl("viz", name, "--format", "unicode", "--width", "60").out
+        self.assertFalse(unicode.isascii())
+        widths = [max(map(len, self.ctl("viz", name, "--width", str(w)).out.splitlines())) for w in (60, 120)]
+        self.assertLess(*widths)
+        self.assertIn("\033[", self.ctl("viz", name, "--color", "always").out)
+
+    def test_viz_writes_a_file_or_says_why_not(self):
+        name = self.pool()
+        path = os.path.join(daemon.dir.name, "map")
+        self.assertEqual(self.ctl("viz", name, "-o", path).out, "")
+        self.assertIn(name, open(path).read())
+        self.ctl("viz", "no-such-pool", "-o", path, code=NO_POOL)
+        self.assertIn(name, open(path).read())  # a wrong name empties no file
+        self.refused("viz", name, "-o", "/nonexistent/map", code=OTHER, says="/nonexistent/map")
+
+    def test_viz_on_a_terminal_has_colour_and_unicode_unless_told_not_to(self):
+        name = self.pool()
+        self.offsets("alloc", name, "100K")
+        for extra, args, has_color, is_ascii in (({}, [], True, False),
+                                                 ({"NO_COLOR": "1"}, [], False, False),
+                                                 ({"NO_COLOR": "1"}, ["--color=always"], True, False),
+                                                 ({"LC_ALL": "C"}, ["--color=never"], False, True),
+                                                 ({"TERM": "dumb"}, [], False, False)):
+            with self.subTest(extra=extra, args=args):
+                terminal = Terminal("--socket", daemon.socket, "viz", name, *args, **extra)
+                data = terminal.read()
+                self.assertEqual(terminal.end(), DONE)
+                self.assertEqual((b"\033[" in data, data.isascii()), (has_color, is_ascii), data)
+
+    def test_output_that_cannot_be_written_is_a_failure(self):
+        name = self.pool()
+        for args in (["list"], ["stats", name], ["viz", name], ["stats", "--json"]):
+            with open("/dev/full", "w") as full:
+                process = subprocess.run([MEMPOOLCTL, "--socket", daemon.socket, *args], env=environment(), stdout=full,
+                                         stderr=subprocess.PIPE, text=True, timeout=PATIENCE_S)
+            self.assertEqual(process.returncode, OTHER, args)
+            self.assertIn("No space left", process.stderr)
+
+
+class Checks(Base):
+    def test_check_finds_nothing_in_a_sound_pool(self):
+        name = self.pool("1M", "--guard")
+        self.offsets("alloc", name, "100", "--count", "10")
+        self.assertEqual(self.json("check", name), {"faults": []})
+        self.assertEqual(self.json("check"), {"faults": []})
+        self.assertIn("no faults", self.ctl("check").out)
+
+    def damage(self, offset, at):
+        """Overwrites a byte behind everybody's back: the object is the one with canaries before @offset."""
+        for path in daemon.objects():
+            with open(path, "r+b") as segment:
+                segment.seek(offset - 16)
+                if segment.read(16) == b"\xfd" * 16:
+                    segment.seek(at)
+                    segment.write(b"!")
+                    return
+        self.fail("no object has canaries there")
+
+    def test_check_names_the_damaged_guard_and_free_tells_too(self):
+        name = self.pool("64K", "--guard")
+        offset, = self.offsets("alloc", name, "100")
+        self.damage(offset, offset + 100)  # one byte over
+        result = ctl("--socket", daemon.socket, "check", name, "--json")  # faults are findings, on stdout; no error
+        self.assertEqual((result.code, result.err), (CORRUPT, ""), result)
+        fault, = json.loads(result.out)["faults"]
+        self.assertEqual((fault["pool"], fault["offset"]), (name, offset))
+        self.assertTrue(fault["what"])
+        text = ctl("--socket", daemon.socket, "check")
+        self.assertEqual(text.code, CORRUPT)
+        self.assertIn(hex(offset), text.out)
+        error = json.loads(self.ctl("free", name, hex(offset), "--json", code=CORRUPT).err)["error"]
+        self.assertEqual(error["errno"], errno.EBADMSG)
+        self.assertEqual(self.json("check", name), {"faults": []})  # freed all the same
+
+
+class Demo(Base):
+    def leftovers(self):
+        return [p["name"] for p in self.json("list")["pools"] if p["name"].startswith("demo-")]
+
+    def tearDown(self):
+        self.assertEqual(self.leftovers(), [])
+
+    def test_demo_counts_a_file_as_it_is(self):
+        data = b"".join(b"line %d: word\tand \xc3\xa9, some more of them\n" % i for i in range(20000))
+        path = os.path.join(daemon.dir.name, "file")
+        with open(path, "wb") as file:
+            file.write(data)
+        report = self.json("demo", path)
+        self.assertIs(report["match"], True)
+        self.assertEqual((report["bytes"], report["crc32"], report["lines"], report["words"]),
+                         (len(data), zlib.crc32(data), data.count(b"\n"), len(data.split())))
+        for way in ("pool", "pipes"):
+            self.assertGreater(report[way]["mb_per_s"], 0)
+            self.assertEqual(report[way]["bytes"], report[way]["rounds"] * len(data))
+
+    def test_demo_takes_a_file_of_one_byte(self):
+        path = os.path.join(daemon.dir.name, "byte")
+        with open(path, "wb") as file:
+            file.write(b"x")
+        report = self.json("demo", path)
+        self.assertEqual((report["bytes"], report["lines"], report["words"]), (1, 0, 1))
+
+    def test_demo_makes_a_file_if_none_is_named(self):
+        out = self.ctl("demo").out
+        self.assertIn("as in the direct pass", out)
+        self.assertIn("through the pool", out)
+        self.assertGreaterEqual(self.json("demo")["bytes"], 16 << 20)
+
+    def test_demo_refuses_what_is_no_file(self):
+        empty = os.path.join(daemon.dir.name, "empty")
+        open(empty, "w").close()
+        for path, says in ((empty, "empty"), (daemon.dir.name, "not a regular file"), ("/nonexistent", "No such file")):
+            self.refused("demo", path, code=OTHER, says=says)
+
+    def test_demo_interrupted_leaves_nothing(self):
+        terminal = Terminal("--socket", daemon.socket, "demo")
+        terminal.read(until=b"MB/s")  # the crew is at work
+        os.write(terminal.fd, b"\x03")
+        data = terminal.read()
+        self.assertEqual(terminal.end(), OTHER)
+        self.assertIn(b"interrupted", data)
+        self.assertIn(b"\033[?25h", data)  # the cursor is back
+
+    def test_demo_with_a_worker_killed_fails_and_leaves_nothing(self):
+        process = subprocess.Popen([MEMPOOLCTL, "--socket", daemon.socket, "demo"], env=environment(),
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        line = ""
+        while "consumer 2" not in line:
+            line = process.stdout.readline()
+            self.assertTrue(line)
+        os.kill(int(re.search(r"pid (\d+)", line)[1]), signal.SIGKILL)
+        _, err = process.communicate(timeout=PATIENCE_S)
+        self.assertEqual(process.returncode, OTHER, err)
+        self.assertIn("ended too early (Killed)", err)
+
+
+daemon = Daemon()
+try:
+    program = unittest.main(argv=[sys.argv[0], *sys.argv[3:]], exit=False, verbosity=2)
+finally:
+    code = daemon.stop()
+left = daemon.objects()
+if code or left:
+    print(f"mempoold ended with {code} and left {left}\n" + open(daemon.log.name).read(), file=sys.stderr)
+sys.exit(0 if program.result.wasSuccessful() and not code and not left else 1)
