@@ -335,7 +335,7 @@ def violations(path):
     for length in (0, 65537, 2**31, 2**32 - 1):
         connection = Client(path)
         connection.socket.sendall(struct.pack("<I", length))
-        closed(errno.EINVAL if length == 0 else errno.EMSGSIZE, connection)
+        closed(errno.EBADMSG if length == 0 else errno.EMSGSIZE, connection)
     repeated = Client(path)
     repeated.last_id = 0
     repeated.send(ping=wire.Ping())
