@@ -318,18 +318,17 @@ static void print_report(const struct demo *demo)
 	char a[UNITS_TEXT_BYTES], b[UNITS_TEXT_BYTES], c[UNITS_TEXT_BYTES], remark[128];
 
 	best = direct > best ? direct : best;
-	snprintf(remark, sizeof(remark), "%.2fx the copying; %s handed over, none of it copied", by_pool / by_copy,
-		 size_format(pool->n_bytes >> 20 << 20, a));
-	putchar('\n');
+	snprintf(remark, sizeof(remark), "%.2fx the copying", by_copy > 0 ? by_pool / by_copy : 0);
 	print_way(demo, "through the pool", by_pool, best, remark);
 	print_way(demo, "copied through pipes", by_copy, best, "the same processes, 64K a write");
 	print_way(demo, "one process alone", direct, best, "the direct pass, nothing handed over");
 	printf("\n%sCRC-32 %08x, %s lines, %s words: as in the direct pass, in all %s rounds.\n", tick,
 	       demo->direct.crc, count_format(demo->direct.n_lines, a), count_format(demo->direct.n_words, b),
 	       count_format(pool->n_rounds + copy->n_rounds, c));
-	printf("%s%s blocks went through a pool of 8M (at most %s in use) and were all freed again; the pool is "
-	       "gone.\n",
-	       tick, count_format(pool->n_blocks, a), size_format(demo->peak_used, b));
+	printf("%s%s blocks, %s in all, went through a pool of 8M, at most %s at once, and none was copied.\n", tick,
+	       count_format(pool->n_blocks, a), size_format(pool->n_bytes >> 20 << 20, b),
+	       size_format(demo->peak_used, c));
+	printf("%sEach was taken over and freed by a consumer, and the pool is gone.\n", tick);
 }
 
 static json_t *emit_way(const struct progress *progress)

@@ -15,8 +15,8 @@
 #include "ctl/demo_pipe.h"
 #include "ctl/error.h"
 
-#define MADE_BYTES_MIN (32u << 20)
-#define READ_BYTES     (256u << 10)
+#define MADE_BYTES (32u << 20)
+#define READ_BYTES (256u << 10)
 
 static const char *const sources[] = {
 	"/usr/share/common-licenses/*", /* text, for lines and words */
@@ -45,7 +45,7 @@ static int make_unnamed(const char *directory)
 	return fd;
 }
 
-/* append() - what is in the file at @path, as far as it can be read. Return: 0, -errno of writing */
+/* append() - what is in the file at @path, as far as it can be read and there is room. Return: 0, -errno of writing */
 static int append(struct demo_file *file, const char *path, uint8_t *buffer)
 {
 	int from = open(path, O_RDONLY | O_CLOEXEC), r = 0;
@@ -54,6 +54,12 @@ static int append(struct demo_file *file, const char *path, uint8_t *buffer)
 	if (from < 0)
 		return 0;
 	while (!r && (n = read(from, buffer, READ_BYTES)) > 0) {
+		uint64_t left = MADE_BYTES - file->n_bytes;
+
+		if ((uint64_t)n > left)
+			n = (ssize_t)left;
+		if (!n)
+			break;
 		r = demo_pipe_write(file->fd, buffer, (size_t)n);
 		file->n_bytes += (uint64_t)n;
 	}
@@ -92,7 +98,7 @@ int demo_file_make(struct demo_file *file)
 		free(buffer);
 		return refuse(file->fd, "cannot make a file in", directory);
 	}
-	while (!r && file->n_bytes < MADE_BYTES_MIN) {
+	while (!r && file->n_bytes < MADE_BYTES) {
 		uint64_t before = file->n_bytes;
 
 		r = append_sources(file, buffer);

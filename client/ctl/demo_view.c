@@ -160,7 +160,7 @@ int demo_view_draw(struct demo_view *view, const struct demo_picture *picture, d
 void demo_view_finish(struct demo_view *view)
 {
 	if (view->cursor_hidden)
-		fputs("\033[?25h\033[?7h", stdout);
+		fputs("\033[?25h\033[?7h\n", stdout);
 	fflush(stdout);
 	view->cursor_hidden = false;
 	view->n_lines_drawn = 0;
