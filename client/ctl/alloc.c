@@ -65,17 +65,16 @@ static enum exit_code get_blocks(struct mempool_pool *pool, const char *name, co
 	uint64_t n = 0;
 	int r;
 
-	for (; !code && n < alloc->n; n += !code) {
+	for (; n < alloc->n; n++) {
 		offsets[n] = mempool_alloc_aligned(pool, alloc->size, alloc->alignment);
-		if (!offsets[n])
+		if (!offsets[n]) {
 			code = alloc_failed(name, alloc, -errno);
+			break;
+		}
 	}
 	for (uint64_t i = 0; !code && i < n; i++) {
 		r = mempool_publish(pool, offsets[i], alloc->key);
-		if (r == -EEXIST)
-			code = error_of_library(r, "'mempoolctl find' tells where that one is", "alloc of '%s' in '%s'",
-						alloc->key, name);
-		else if (r)
+		if (r)
 			code = error_of_library(r, NULL, "publishing a block of '%s'", name);
 	}
 	if (code)

@@ -101,20 +101,6 @@ static error_t create_parse(int key, char *arg, struct argp_state *state)
 	return ARGP_ERR_UNKNOWN;
 }
 
-static enum exit_code create_failed(int r, const char *name, uint64_t size)
-{
-	const char *hint = NULL;
-	char text[UNITS_TEXT_BYTES];
-
-	if (r == -EEXIST)
-		hint = "choose another name, or remove it with 'mempoolctl destroy'";
-	if (r == -EINVAL)
-		hint = "names are 1 to 64 of A-Z a-z 0-9 . _ -";
-	if (r == -ENOSPC)
-		hint = "choose a smaller size, or leave --reserve out";
-	return error_of_library(r, hint, "create of '%s' with %s bytes", name, size_format(size, text));
-}
-
 static enum exit_code create_run(struct ctl *ctl, int argc, char *argv[])
 {
 	struct create create = {0};
@@ -135,7 +121,8 @@ static enum exit_code create_run(struct ctl *ctl, int argc, char *argv[])
 		return code;
 	r = mempool_pool_create(ctl->client, ctl->args[0], create.size, &create.pool, &pool);
 	if (r)
-		return create_failed(r, ctl->args[0], create.size);
+		return error_of_library(r, NULL, "create of '%s' with %s bytes", ctl->args[0],
+					size_format(create.size, size));
 	r = mempool_pool_get_info(pool, &info);
 	mempool_pool_close(pool);
 	if (r)

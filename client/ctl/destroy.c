@@ -30,11 +30,7 @@ static enum exit_code destroy_failed(struct ctl *ctl, int r)
 {
 	if (r == -ENOENT)
 		return ctl_no_pool(ctl, "destroy", ctl->args[0]);
-	return error_of_library(
-		r,
-		r == -ENOTEMPTY ? "'mempoolctl sessions' shows who holds them; without --if-empty it goes all the same"
-				: NULL,
-		"destroy of '%s'", ctl->args[0]);
+	return error_of_library(r, NULL, "destroy of '%s'", ctl->args[0]);
 }
 
 static enum exit_code destroy_run(struct ctl *ctl, int argc, char *argv[])

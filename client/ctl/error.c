@@ -133,9 +133,11 @@ enum exit_code error_of_library(int r, const char *hint, const char *asked, ...)
 	n = strlen(sentence);
 	while (n && (sentence[n - 1] == '.' || sentence[n - 1] == '\n'))
 		sentence[--n] = '\0';
-	if (!hint)
+	/* The daemon's sentences have the shape of ours: what was asked: what went wrong; what to do. */
+	if (!hint && !strstr(sentence, "; "))
 		hint = hint_of(r);
-	snprintf(text, sizeof(text), "%s: %s%s%s", what, sentence, hint ? "; " : "", hint ? hint : "");
+	snprintf(text, sizeof(text), "%s%s%s%s%s", strstr(sentence, ": ") ? "" : what,
+		 strstr(sentence, ": ") ? "" : ": ", sentence, hint ? "; " : "", hint ? hint : "");
 	print_line(-r, text);
 	return error_exit_code(r);
 }

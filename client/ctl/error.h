@@ -32,8 +32,8 @@ enum exit_code error_report(enum exit_code code, int err, const char *format, ..
 
 /**
  * error_of_library() - report that the library answered @r just now
- * @hint:  what to do; NULL: what fits the exit code
- * @asked: what was asked, as "create of 'frames'"
+ * @hint:  what to do; NULL: what the sentence says, else what fits the exit code
+ * @asked: what was asked, as "create of 'frames'"; left out if the sentence says it
  *
  * Return: the exit code.
  */

@@ -34,8 +34,7 @@ static enum exit_code free_run(struct ctl *ctl, int argc, char *argv[])
 
 		n_freed += !r;
 		if (r && !code)
-			code = error_of_library(r, "'mempoolctl viz' shows the blocks", "free of 0x%" PRIx64 " in '%s'",
-						offsets[i], ctl->args[0]);
+			code = error_of_library(r, NULL, "free of 0x%" PRIx64 " in '%s'", offsets[i], ctl->args[0]);
 	}
 	if (ctl->json)
 		emit_document(json_pack("{s:i}", "freed", n_freed));

@@ -6,15 +6,9 @@
 
 static enum exit_code resize_failed(int r, const char *name, uint64_t size)
 {
-	const char *hint = NULL;
 	char text[UNITS_TEXT_BYTES];
-	enum exit_code code;
+	enum exit_code code = error_of_library(r, NULL, "resize of '%s' to %s bytes", name, size_format(size, text));
 
-	if (r == -EINVAL)
-		hint = "a pool only grows";
-	if (r == -ENOSPC)
-		hint = "'mempoolctl create --max-size' decides how far a pool may grow";
-	code = error_of_library(r, hint, "resize of '%s' to %s bytes", name, size_format(size, text));
 	return r == -EINVAL ? EXIT_OTHER : code; /* the words were right, the pool is just larger already */
 }
 

@@ -287,7 +287,7 @@ class Pools(Base):
         name = self.pool()
         error = self.refused("create", name, "--size", "1M", code=OTHER, says=name)
         self.assertEqual(error["errno"], errno.EEXIST)
-        self.refused("create", "a/b", "--size", "1M", code=USAGE, says="A-Z a-z")
+        self.refused("create", "a/b", "--size", "1M", code=USAGE, says="1 to 64")
         self.refused("create", "n" * 65, "--size", "1M", code=USAGE, says="1 to 64")
 
     def test_create_with_more_than_the_machine_has_is_full(self):
@@ -416,14 +416,14 @@ class Pools(Base):
         name = self.pool("1M", "--max-size", "4M")
         self.assertEqual(self.json("resize", name, "2M")["total"], 2 << 20)
         self.assertEqual(self.json("stats", name)["total"], 2 << 20)
-        self.refused("resize", name, "1M", code=OTHER, says="only grows")
-        self.refused("resize", name, "5M", code=FULL, says="--max-size")
+        self.refused("resize", name, "1M", code=OTHER, says="shrink|grow")
+        self.refused("resize", name, "5M", code=FULL, says="max_size")
         self.assertEqual(self.json("stats", name)["total"], 2 << 20)
 
     def test_destroy_warns_or_refuses_if_not_empty(self):
         name = self.pool()
         self.offsets("alloc", name, "1K")
-        error = self.refused("destroy", name, "--if-empty", code=OTHER, says="--if-empty")
+        error = self.refused("destroy", name, "--if-empty", code=OTHER, says="if-empty")
         self.assertEqual(error["errno"], errno.ENOTEMPTY)
         result = self.ctl("destroy", name)
         self.assertRegex(result.err, r"\Amempoolctl: warning: [^\n]+\n\Z")
