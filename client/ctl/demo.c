@@ -227,6 +227,8 @@ static enum exit_code watch_crew(struct demo *demo, struct crew *crew, const cha
 			r = demo_view_draw(&demo->view, &picture, now_s());
 			if (r)
 				code = error_of_library(r, NULL, "demo: drawing the map");
+			else if (ferror(stdout))
+				code = error_report(EXIT_OTHER, EIO, "demo: its output cannot be written");
 		}
 	}
 	return code;
@@ -368,7 +370,8 @@ static enum exit_code fork_crews(struct demo *demo)
 	return r ? error_report(EXIT_OTHER, -r, "demo: starting processes: %s", strerror(-r)) : EXIT_DONE;
 }
 
-/* From here on Ctrl-C is for the loop in watch_crew(): the pool has to be removed. */
+/* From here on Ctrl-C is for the loop in watch_crew(), and a reader that went away is an error like any other: the pool
+ * has to be removed. */
 static enum exit_code take_signals(struct demo *demo)
 {
 	sigset_t signals;
@@ -378,6 +381,7 @@ static enum exit_code take_signals(struct demo *demo)
 	sigaddset(&signals, SIGTERM);
 	sigaddset(&signals, SIGHUP);
 	sigprocmask(SIG_BLOCK, &signals, NULL);
+	signal(SIGPIPE, SIG_IGN);
 	demo->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC);
 	return demo->signal_fd < 0 ? error_report(EXIT_OTHER, errno, "demo: signalfd: %s", strerror(errno)) : EXIT_DONE;
 }

@@ -592,6 +592,15 @@ class Demo(Base):
         self.assertIn(b"interrupted", data)
         self.assertIn(b"\033[?25h", data)  # the cursor is back
 
+    def test_demo_whose_reader_goes_away_leaves_nothing(self):
+        process = subprocess.Popen([MEMPOOLCTL, "--socket", daemon.socket, "demo"], env=environment(),
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.assertTrue(process.stdout.readline())
+        process.stdout.close()
+        self.assertRegex(process.stderr.read(), r"\Amempoolctl: demo: [^\n]+\n\Z")
+        process.stderr.close()
+        self.assertEqual(process.wait(PATIENCE_S), OTHER)
+
     def test_demo_with_a_worker_killed_fails_and_leaves_nothing(self):
         process = subprocess.Popen([MEMPOOLCTL, "--socket", daemon.socket, "demo"], env=environment(),
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
