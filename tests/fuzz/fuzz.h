@@ -1,0 +1,21 @@
+#pragma once
+// SPDX-License-Identifier: MIT
+/*
+ * fuzz - what every target promises libFuzzer, and the shape of fuzz_dispatch's input
+ */
+#include <stddef.h>
+#include <stdint.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes);
+
+/*
+ * fuzz_dispatch's input: one byte of FUZZ_CONDITION_* bits, then steps: one byte of FUZZ_STEP_* bits, the message's length
+ * in two bytes, little endian (cut to what is there), the message.
+ */
+#define FUZZ_CONDITION_REFUSE_BEGIN 1u /* no session may begin: the peer's owner refuses */
+#define FUZZ_CONDITION_FEW_OBJECTS  2u /* a small decode arena */
+
+#define FUZZ_STEP_SECOND 1u /* it comes from the second peer, who is another user with small quotas */
+#define FUZZ_STEP_RAW	 2u /* the message is taken as it is; otherwise it is given the next id */
+#define FUZZ_STEP_NOW	 4u /* what is slow is not tried again */
+#define FUZZ_STEP_BREAK	 8u /* the n-th allocation fails, n being the next byte */
