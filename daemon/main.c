@@ -6,7 +6,6 @@
  * its sentence on stderr.
  */
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -119,9 +118,7 @@ static int serve(struct daemon *daemon)
 
 	if (r)
 		return r; /* and it said why */
-	log_line(LOG_LEVEL_INFO, "mempoold " MEMPOOL_VERSION " is ready: socket %s, instance %s, %u loops%s",
-		 daemon->socket_path, daemon->instance, daemon->options.n_loops,
-		 daemon->options.ephemeral ? ", ephemeral" : "");
+	log_line(LOG_LEVEL_INFO, "mempoold " MEMPOOL_VERSION " is ready");
 	r = server_run(server, reload_cb, daemon);
 	if (r)
 		log_line(LOG_LEVEL_ERROR, "stopped by an error: %s", strerror(-r));
@@ -134,8 +131,6 @@ int main(int argc, char *argv[])
 
 	options_parse(&daemon.options, argc, argv);
 	log_open(daemon.options.log_level);
-	signal(SIGPIPE, SIG_IGN); /* a client that is gone is an errno */
-	signal(SIGXFSZ, SIG_IGN); /* posix_fallocate() beyond RLIMIT_FSIZE too */
 	if (configure(&daemon))
 		return OPTIONS_EXIT;
 	raise_descriptor_limit();
