@@ -139,7 +139,6 @@ static uint64_t now_ns(void)
 struct info_limits {			       /* arrays behind a DaemonInfoReply */
 	Mempool__Wire__Limit *limits;	       /* [limits_table_n] */
 	Mempool__Wire__Limit **limit_pointers; /* [limits_table_n] */
-	char (*names)[64];		       /* [limits_table_n] */
 	uint32_t *loop_connections;
 };
 
@@ -148,11 +147,9 @@ static void info_fill_limits(const struct info_limits *info, const struct limits
 	for (size_t i = 0; i < limits_table_n; i++) {
 		const struct limits_entry *entry = &limits_table[i];
 		Mempool__Wire__Limit *limit = info->limits + i;
-		bool is_quota = !strcmp(entry->section, "quota");
 
 		*limit = (Mempool__Wire__Limit)MEMPOOL__WIRE__LIMIT__INIT;
-		snprintf(info->names[i], sizeof(info->names[i]), "%s%s", is_quota ? "quota." : "", entry->key);
-		WIRE_SET(limit, name, wire_bytes(info->names[i], strlen(info->names[i])));
+		WIRE_SET(limit, name, wire_bytes(entry->wire_name, strlen(entry->wire_name)));
 		WIRE_SET(limit, value, *(const uint64_t *)((const char *)limits + entry->offset));
 		info->limit_pointers[i] = limit;
 	}
@@ -185,18 +182,16 @@ int run_daemon_info(struct request *request)
 	struct info_limits info = {
 		.limits = malloc(limits_table_n * sizeof(*info.limits)),
 		.limit_pointers = malloc(limits_table_n * sizeof(Mempool__Wire__Limit *)),
-		.names = malloc(limits_table_n * sizeof(*info.names)),
 		.loop_connections = malloc((request->dispatch->services->n_loops + 1) * sizeof(uint32_t)),
 	};
 	int r;
 
-	if (info.limits && info.limit_pointers && info.names && info.loop_connections)
+	if (info.limits && info.limit_pointers && info.loop_connections)
 		r = answer_info(request, &info);
 	else
 		r = request_refuse_status(request, status_of_errno(-ENOMEM), "DaemonInfo");
 	free(info.limits);
 	free(info.limit_pointers);
-	free(info.names);
 	free(info.loop_connections);
 	return r;
 }
