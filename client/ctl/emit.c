@@ -131,7 +131,7 @@ void emit_document(json_t *document)
 {
 	if (!document)
 		error_no_memory();
-	json_dumpf(document, stdout, JSON_COMPACT | JSON_REAL_PRECISION(17)); /* main looks at ferror(stdout) */
+	json_dumpf(document, stdout, JSON_COMPACT | JSON_REAL_PRECISION(15)); /* main looks at ferror(stdout) */
 	putchar('\n');
 	fflush(stdout);
 	json_decref(document);
