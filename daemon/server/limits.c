@@ -47,7 +47,7 @@ const struct limits_entry limits_table[] = {
 	LIMIT("queued_reply_slow_time", "queued_reply_slow_ms", queued_reply_slow_ms, LIMITS_MS, 1, DAY_MS),
 	LIMIT("requests_in_flight", "requests_in_flight", requests_in_flight, LIMITS_COUNT, 1, 1 << 16),
 	LIMIT("decode_arena", "decode_arena", decode_arena, LIMITS_BYTES, 4 * KIB, 1 * GIB),
-	LIMIT("decode_objects", "decode_objects", decode_objects, LIMITS_COUNT, 16, 1 << 24),
+	LIMIT("decode_objects", "decode_objects", decode_objects, LIMITS_COUNT, 8, 1 << 24),
 	LIMIT("total_bytes", "total_bytes", total_bytes, LIMITS_BYTES, 0, UINT64_MAX),
 	LIMIT("decay_time", "decay_ms", decay_ms, LIMITS_MS, 0, UINT64_MAX),
 	QUOTA("bytes", QUOTA_BYTES, LIMITS_BYTES, 0),

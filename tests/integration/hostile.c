@@ -152,6 +152,8 @@ struct scene {
 	int n_fds, n_objects; /* of the daemon before the attack */
 };
 
+static struct scene *current; /* for hostile_clean() */
+
 static void start_canary(struct scene *scene)
 {
 	int ready[2], stop[2];
@@ -179,6 +181,7 @@ static void stop_canary(struct scene *scene)
 
 	close(scene->stop);
 	assert_int_equal(waitpid(scene->canary, &status, 0), scene->canary);
+	scene->canary = 0;
 	assert_int_equal(status, 0); /* it saw no error */
 }
 
@@ -205,6 +208,33 @@ static void wait_for_before(struct scene *scene)
 	assert_int_equal(n_objects, scene->n_objects);
 }
 
+static void destroy(struct wire *wire, ProtobufCBinaryData name)
+{
+	Mempool__Wire__DestroyPool message = MEMPOOL__WIRE__DESTROY_POOL__INIT;
+	Mempool__Wire__Request request = WIRE_REQUEST(DESTROY_POOL, destroy_pool, &message);
+
+	message.has_name = 1;
+	message.name = name;
+	assert_int_equal(wire_ask(wire, &request, NULL), 0);
+}
+
+/* Named pools outlive who made them, as they should. */
+static void destroy_strange_pools(struct wire *wire)
+{
+	Mempool__Wire__ListPools list = MEMPOOL__WIRE__LIST_POOLS__INIT;
+	Mempool__Wire__Request request = WIRE_REQUEST(LIST_POOLS, list_pools, &list);
+	Mempool__Wire__Reply *reply = NULL;
+
+	assert_int_equal(wire_ask(wire, &request, &reply), 0);
+	for (size_t i = 0; i < reply->list_pools->n_pools; i++) {
+		ProtobufCBinaryData name = reply->list_pools->pools[i]->name;
+
+		if (name.len != 6 || memcmp(name.data, "canary", 6))
+			destroy(wire, name);
+	}
+	mempool__wire__reply__free_unpacked(reply, NULL);
+}
+
 static int attack_status(const struct daemon *d, const struct attack *attack)
 {
 	pid_t pid;
@@ -224,11 +254,45 @@ static int attack_status(const struct daemon *d, const struct attack *attack)
 	return status;
 }
 
-void hostile_run(const struct attack *attack)
+int hostile_clean(void **state)
+{
+	(void)state;
+	if (!current)
+		return 0;
+	if (current->canary > 0) {
+		kill(current->canary, SIGKILL);
+		waitpid(current->canary, NULL, 0);
+	}
+	wire_close(&current->control);
+	daemon_deinit(&current->daemon);
+	current = NULL;
+	return 0;
+}
+
+static void set_scene(struct scene *scene, const char *config)
 {
 	const char *args[] = {"--threads", "2", NULL, NULL, NULL};
-	struct scene scene = {0};
 	char path[96];
+
+	*scene = (struct scene){.control = WIRE_NULL};
+	assert_int_equal(daemon_init(&scene->daemon), 0);
+	current = scene;
+	if (config) {
+		assert_int_equal(daemon_write_file(&scene->daemon, "conf", config, path), 0);
+		args[2] = "--config";
+		args[3] = path;
+	}
+	assert_int_equal(daemon_start(&scene->daemon, args), 0);
+	start_canary(scene);
+	assert_int_equal(wire_open(&scene->control, scene->daemon.socket), 0);
+	assert_int_equal(wire_hello(&scene->control), 0);
+	scene->n_fds = daemon_n_fds(&scene->daemon);
+	scene->n_objects = daemon_n_objects(&scene->daemon);
+}
+
+void hostile_run(const struct attack *attack)
+{
+	static struct scene scene;
 	int status;
 
 	if (!hostile_result) {
@@ -236,27 +300,16 @@ void hostile_run(const struct attack *attack)
 		assert_true(hostile_result != MAP_FAILED);
 	}
 	*hostile_result = 0;
-	assert_int_equal(daemon_init(&scene.daemon), 0);
-	if (attack->config) {
-		assert_int_equal(daemon_write_file(&scene.daemon, "conf", attack->config, path), 0);
-		args[2] = "--config";
-		args[3] = path;
-	}
-	assert_int_equal(daemon_start(&scene.daemon, args), 0);
-	start_canary(&scene);
-	assert_int_equal(wire_open(&scene.control, scene.daemon.socket), 0);
-	assert_int_equal(wire_hello(&scene.control), 0);
-	scene.n_fds = daemon_n_fds(&scene.daemon);
-	scene.n_objects = daemon_n_objects(&scene.daemon);
-
+	set_scene(&scene, attack->config);
 	status = attack_status(&scene.daemon, attack);
 	if (attack->dies)
 		assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 	else
 		assert_int_equal(status, 0);
+	destroy_strange_pools(&scene.control);
 	wait_for_before(&scene);
 	stop_canary(&scene);
 	wire_close(&scene.control);
 	assert_int_equal(daemon_stop(&scene.daemon), 0);
-	daemon_deinit(&scene.daemon);
+	hostile_clean(NULL);
 }

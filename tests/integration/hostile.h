@@ -23,8 +23,10 @@ struct attack {
 	bool dies;			     /* it is to end by SIGKILL */
 };
 
-/** hostile_run() - all of the above; asserts (cmocka). @pathp: see hostile_result */
+/** hostile_run() - all of the above; asserts (cmocka) */
 void hostile_run(const struct attack *attack);
+/** hostile_clean() - what a failed one left behind; the teardown of each test */
+int hostile_clean(void **state);
 
 /** hostile_result - a number that an attack may leave for its test; 0 before */
 extern int64_t *hostile_result;

@@ -134,7 +134,7 @@ static void test_mempoold_after_kill_9_starts_clean(void **state)
 static void test_mempoold_modes_do_not_depend_on_the_umask(void **state)
 {
 	struct daemon *d = *state;
-	mode_t before = umask(0777);
+	mode_t before = umask(0077);
 	struct stat st;
 	char path[160];
 	int r = daemon_start(d, NULL);
