@@ -121,7 +121,7 @@ static void closed_cb(uv_handle_t *handle)
 
 static void log_close(struct connection *connection, const char *why)
 {
-	log_client(&connection->peer.log, LOG_LEVEL_WARNING, "pid %d (%s), uid %u: connection closed: %s",
+	log_client(&connection->log, LOG_LEVEL_WARNING, "pid %d (%s), uid %u: connection closed: %s",
 		   connection->peer.identity.pid, connection->peer.identity.command, connection->peer.identity.uid,
 		   why);
 }
@@ -509,6 +509,7 @@ static void start(void *owner, struct mailbox_message *message)
 		log_close(connection, uv_strerror(r));
 		close(connection->fd);
 		admission_leave(loop->admission, connection->peer.account, false);
+		loop->room(loop->room_arg);
 		peer_deinit(&connection->peer);
 		free(connection);
 		return;

@@ -22,9 +22,10 @@ struct connection {
 	struct mailbox_message start_message;
 	struct loop *loop;
 	int fd;
-	struct peer peer;
-	struct watch *watch; /* of its session; NULL before Hello and after Goodbye */
-	struct job *job;     /* running for it; NULL: none */
+	struct peer peer;      /* the job's while there is one */
+	struct log_source log; /* of the loop's own lines; peer.log is for those of requests */
+	struct watch *watch;   /* of its session; NULL before Hello and after Goodbye */
+	struct job *job;       /* running for it; NULL: none */
 
 	uv_poll_t poll;
 	uv_timer_t timer;

@@ -210,12 +210,10 @@ int dispatch_notice(struct reply_buffer *out, int status, const char *sentence)
 
 /* ---- one request ---- */
 
-static int close_with(struct dispatch *dispatch, struct peer *peer, struct reply_buffer *out, int status,
-		      const char *sentence)
+static int close_with(struct peer *peer, struct reply_buffer *out, int status, const char *sentence)
 {
 	int r = dispatch_notice(out, status, sentence);
 
-	(void)dispatch;
 	log_client(&peer->log, LOG_LEVEL_WARNING, "pid %d (%s): connection closed: %s", peer->identity.pid,
 		   peer->identity.command, sentence);
 	return r ? r : DISPATCH_E_CLOSE;
@@ -273,12 +271,11 @@ static int decode_and_execute(struct dispatch *dispatch, struct peer *peer, cons
 
 	request.wire = mempool__wire__request__unpack(&dispatch->arena->allocator, n_bytes, message);
 	if (!request.wire && dispatch->arena->is_exhausted)
-		return close_with(dispatch, peer, out, -E2BIG,
-				  "a request needs more memory to decode than the limits allow");
+		return close_with(peer, out, -E2BIG, "a request needs more memory to decode than the limits allow");
 	if (!request.wire)
-		return close_with(dispatch, peer, out, -EBADMSG, "a frame holds no valid request");
+		return close_with(peer, out, -EBADMSG, "a frame holds no valid request");
 	if (!request.wire->id || request.wire->id <= peer->last_id)
-		return close_with(dispatch, peer, out, -EINVAL, "the ids of requests do not rise from 1 on");
+		return close_with(peer, out, -EINVAL, "the ids of requests do not rise from 1 on");
 	WIRE_SET(&request.reply, id, request.wire->id);
 	WIRE_SET(&request.reply, status, 0);
 	r = execute(&request);
