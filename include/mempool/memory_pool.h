@@ -15,6 +15,8 @@
 extern "C" {
 #endif
 
+#pragma GCC visibility push(default) /* the library hides all else */
+
 #define MIN_BLOCK_SIZE 16 /* bytes; a smaller pool is refused */
 
 struct memory_block; /* a pool */
@@ -39,6 +41,8 @@ void mempool_compat_destroy(struct memory_block *pool);
 #define get_pool_stats	   mempool_compat_stats
 #define visualize_pool	   mempool_compat_visualize
 #define destroy_pool	   mempool_compat_destroy
+
+#pragma GCC visibility pop
 
 #ifdef __cplusplus
 }

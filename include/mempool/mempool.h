@@ -25,6 +25,8 @@
 extern "C" {
 #endif
 
+#pragma GCC visibility push(default) /* the library hides all else */
+
 #define MEMPOOL_VERSION "0.1.0"
 
 /** Bytes from the start of a pool's data segment; the same in every process. */
@@ -345,6 +347,8 @@ const char *mempool_last_error(void);
 
 /** mempool_version() - the library's version, as MEMPOOL_VERSION when it was built. */
 const char *mempool_version(void);
+
+#pragma GCC visibility pop
 
 #ifdef __cplusplus
 }

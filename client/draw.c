@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The pool's map for people: rows of cells, each as full as it is, lettered or coloured by who holds most of it; a scale, a legend, the
+ * largest gaps, the figures. The daemon has summarised the map to the cells, so that a large pool draws as fast as a small one.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "client/extents.h"
+
+#define N_ROWS	      8u
+#define N_HOLDERS     12u
+#define N_GAPS	      6u
+#define SCALE_COLUMNS 12u /* "0x0000001000 " before each row */
+
+struct canvas {
+	FILE *stream;
+	const Mempool__Wire__VisualizeReply *picture;
+	const struct mempool_pool *pool;
+	uint32_t columns; /* cells in a row */
+	bool is_unicode, is_colored;
+};
+
+struct size_text {
+	char text[24];
+};
+
+static struct size_text size_text(uint64_t n_bytes)
+{
+	static const char units[] = " KMGTP";
+	struct size_text out;
+	double value = (double)n_bytes;
+	size_t unit = 0;
+
+	while (value >= 1024 && unit + 1 < sizeof(units) - 1) {
+		value /= 1024;
+		unit++;
+	}
+	if (unit)
+		snprintf(out.text, sizeof(out.text), value < 10 ? "%.1f%c" : "%.0f%c", value, units[unit]);
+	else
+		snprintf(out.text, sizeof(out.text), "%" PRIu64, n_bytes);
+	return out;
+}
+
+/* colours that the colour-blind tell apart too, of the 256-colour palette */
+static int color_of(uint32_t holder)
+{
+	static const uint8_t colors[] = {244, 39, 208, 35, 199, 220, 99, 45, 160, 112, 171, 94, 30};
+
+	return colors[holder % N_ELEMENTS(colors)];
+}
+
+static char letter_of(uint32_t holder)
+{
+	return holder ? (char)('A' + (holder - 1) % 26) : '?';
+}
+
+static void set_color(const struct canvas *canvas, uint32_t holder)
+{
+	if (canvas->is_colored)
+		fprintf(canvas->stream, "\033[38;5;%dm", color_of(holder));
+}
+
+static void reset_color(const struct canvas *canvas)
+{
+	if (canvas->is_colored)
+		fputs("\033[0m", canvas->stream);
+}
+
+/* ---- the map ---- */
+
+static uint64_t cell_length(const struct canvas *canvas, uint64_t cell)
+{
+	const Mempool__Wire__VisualizeReply *picture = canvas->picture;
+	uint64_t begin = cell * picture->cell_bytes, total = picture->stats->total;
+
+	if (begin >= total)
+		return 0;
+	return total - begin < picture->cell_bytes ? total - begin : picture->cell_bytes;
+}
+
+static void draw_cell(const struct canvas *canvas, uint64_t cell)
+{
+	static const char *const shades[] = {"·", "░", "▒", "▓", "█"};
+	const Mempool__Wire__VisualizeReply *picture = canvas->picture;
+	uint64_t used = picture->cell_used[cell], length = cell_length(canvas, cell);
+	uint32_t holder = cell < picture->n_cell_holder ? picture->cell_holder[cell] : 0;
+	unsigned shade = !used ? 0 : used >= length ? 4 : 1 + (unsigned)(used * 3 / (length ? length : 1));
+
+	if (!canvas->is_unicode) {
+		char letter = letter_of(holder);
+
+		fputc(!used		  ? '.'
+		      : used * 2 < length ? letter + ('a' - 'A') * (letter != '?')
+					  : letter,
+		      canvas->stream);
+		return;
+	}
+	if (used)
+		set_color(canvas, holder);
+	fputs(shades[shade], canvas->stream);
+	if (used)
+		reset_color(canvas);
+}
+
+static void draw_map(const struct canvas *canvas)
+{
+	const Mempool__Wire__VisualizeReply *picture = canvas->picture;
+	uint64_t n_cells =
+		picture->cell_bytes ? (picture->stats->total + picture->cell_bytes - 1) / picture->cell_bytes : 0;
+
+	if (n_cells > picture->n_cell_used)
+		n_cells = picture->n_cell_used;
+	for (uint64_t cell = 0; cell < n_cells; cell++) {
+		if (cell % canvas->columns == 0)
+			fprintf(canvas->stream, "%s%#11" PRIx64 " ", cell ? "\n" : "",
+				picture->first + cell * picture->cell_bytes);
+		draw_cell(canvas, cell);
+	}
+	fprintf(canvas->stream, "\n%11s one cell = %s%s\n", "", size_text(picture->cell_bytes).text,
+		canvas->is_unicode ? ";  · free  ░▒▓ partly used  █ full" : ";  . free  a less than half used  A more");
+}
+
+/* ---- legend, gaps, figures ---- */
+
+static void draw_holder(const struct canvas *canvas, uint32_t index)
+{
+	const Mempool__Wire__Holder *holder = canvas->picture->holders[index];
+	char command[32], age[32] = "";
+	uint64_t now = (uint64_t)time(NULL);
+
+	text_copy(command, sizeof(command), holder->command);
+	if (holder->oldest && now >= holder->oldest)
+		snprintf(age, sizeof(age), ", oldest %" PRIu64 " s", now - holder->oldest);
+	fputs("  ", canvas->stream);
+	set_color(canvas, index + 1);
+	if (canvas->is_unicode)
+		fputs("█", canvas->stream);
+	else
+		fputc(letter_of(index + 1), canvas->stream);
+	reset_color(canvas);
+	if (holder->session)
+		fprintf(canvas->stream, " %s (pid %d, session %" PRIu64 ")", command, holder->pid, holder->session);
+	else
+		fputs(" the pool (published, or left by a session)", canvas->stream);
+	fprintf(canvas->stream, ": %" PRIu64 " block%s, %s%s\n", holder->blocks, holder->blocks == 1 ? "" : "s",
+		size_text(holder->bytes).text, age);
+}
+
+static void draw_gaps(const struct canvas *canvas)
+{
+	const Mempool__Wire__VisualizeReply *picture = canvas->picture;
+
+	fprintf(canvas->stream, "gaps: %" PRIu64, picture->stats->gaps);
+	for (size_t i = 0; i < picture->n_gaps; i++)
+		fprintf(canvas->stream, "%s%s at %#" PRIx64, i ? ", " : ": ", size_text(picture->gaps[i]->size).text,
+			picture->gaps[i]->offset);
+	if (picture->stats->gaps > picture->n_gaps)
+		fprintf(canvas->stream, ", and %" PRIu64 " more", picture->stats->gaps - picture->n_gaps);
+	fputc('\n', canvas->stream);
+}
+
+static void draw_head(const struct canvas *canvas)
+{
+	const Mempool__Wire__StatsReply *stats = canvas->picture->stats;
+
+	fprintf(canvas->stream, "%s: %s of %s used (%.1f %%), %" PRIu64 " block%s, %" PRIu64 " session%s\n",
+		canvas->pool->label, size_text(stats->used).text, size_text(stats->total).text,
+		stats->total ? 100.0 * (double)stats->used / (double)stats->total : 0.0, stats->allocations,
+		stats->allocations == 1 ? "" : "s", stats->sessions, stats->sessions == 1 ? "" : "s");
+}
+
+static void draw_figures(const struct canvas *canvas)
+{
+	const Mempool__Wire__StatsReply *stats = canvas->picture->stats;
+
+	fprintf(canvas->stream,
+		"free: %s, largest gap %s, fragmentation %.2f; backed %s, peak %s, failed %" PRIu64 "\n",
+		size_text(stats->free).text, size_text(stats->largest_free).text, stats->fragmentation,
+		size_text(stats->backed).text, size_text(stats->peak_used).text, stats->failed_total);
+}
+
+static void draw(const struct canvas *canvas)
+{
+	draw_head(canvas);
+	draw_map(canvas);
+	for (uint32_t i = 0; i < canvas->picture->n_holders; i++)
+		draw_holder(canvas, i);
+	draw_gaps(canvas);
+	draw_figures(canvas);
+}
+
+/* ---- the call ---- */
+
+static int draw_picture(struct mempool_pool *pool, FILE *stream, const struct mempool_visualize_options *options)
+{
+	Mempool__Wire__Visualize ask = MEMPOOL__WIRE__VISUALIZE__INIT;
+	uint32_t width = options->width ? options->width : 80;
+	struct canvas canvas = {
+		.stream = stream,
+		.pool = pool,
+		.columns = width > SCALE_COLUMNS + 8 ? width - SCALE_COLUMNS : 8,
+		.is_unicode = options->format == MEMPOOL_FORMAT_UNICODE,
+		.is_colored = options->color != 0,
+	};
+	struct call call;
+	int r;
+	REQUEST(request, VISUALIZE, visualize, ask);
+
+	if (canvas.columns > 2000)
+		canvas.columns = 2000; /* the daemon draws 16384 cells at most */
+	SET(ask, pool, pool->id);
+	SET(ask, cells, canvas.columns * N_ROWS);
+	SET(ask, max_gaps, N_GAPS);
+	SET(ask, max_holders, N_HOLDERS);
+	r = client_call(pool->client, &request, pool->id, "visualize", &call);
+	if (r)
+		return r;
+	canvas.picture =
+		call.reply->result_case == MEMPOOL__WIRE__REPLY__RESULT_VISUALIZE ? call.reply->visualize : NULL;
+	if (!canvas.picture || !canvas.picture->stats)
+		r = error_set(-EPROTO, "visualize: the daemon answered without a map");
+	else
+		draw(&canvas);
+	call_deinit(&call);
+	return r;
+}
+
+int mempool_pool_visualize(struct mempool_pool *pool, FILE *stream, const struct mempool_visualize_options *options)
+{
+	struct mempool_visualize_options known = {.struct_size = sizeof(known)};
+	int r;
+
+	if (pool_check_handle(pool, "visualize"))
+		return -EINVAL;
+	if (!stream)
+		return error_set(-EINVAL, "visualize: no stream to draw to");
+	r = options ? import_struct(&known, sizeof(known), options, options->struct_size, "visualize") : 0;
+	if (r)
+		return r;
+	if ((unsigned)known.format > MEMPOOL_FORMAT_JSON || known.color > 1 || known.reserved)
+		return error_set(-EINVAL, "visualize: an option has a value that it cannot have");
+	r = known.format == MEMPOOL_FORMAT_JSON ? extents_write_json(pool, stream) : draw_picture(pool, stream, &known);
+	if (!r && ferror(stream))
+		r = error_set(-EIO, "visualize: the stream could not be written");
+	return r;
+}

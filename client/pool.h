@@ -1,0 +1,35 @@
+#pragma once
+// SPDX-License-Identifier: MIT
+/* pool - an open pool: which one it is, and where it is mapped */
+#include <errno.h>
+
+#include "client/client.h"
+#include "client/mapping.h"
+
+#define GUARD_BYTES 16u /* before, and at least as much after, each block of a guarded pool */
+
+struct mempool_pool {
+	struct mempool_client *client; /* counted */
+	struct mapping *mapping;       /* counted */
+	uint64_t id;
+	uint64_t first;
+	enum mempool_fill fill;
+	bool guard;
+	char name[72];
+	char label[96]; /* how sentences name it */
+};
+
+/** pool_check_handle() - Return: 0; -EINVAL no pool was given */
+static inline int pool_check_handle(const struct mempool_pool *pool, const char *asked)
+{
+	return pool ? 0 : error_set(-EINVAL, "%s: no pool was given", asked);
+}
+
+/** block.c: whether canaries stand. Return: 0, or -EBADMSG with the sentence set */
+int guard_check(struct mempool_pool *pool, uint64_t offset, uint64_t size, uint64_t owner);
+/** guard_find() - offset of the first wrong byte of a block's canaries, 0: none */
+uint64_t guard_find(const struct mempool_pool *pool, uint64_t offset, uint64_t size);
+/** pool_destroy_by_id() - also a private one; a warning is left in mempool_last_error(), "" if there is none */
+int pool_destroy_by_id(struct mempool_pool *pool) MUST_CHECK;
+/** info_fill() - a PoolInfo of the wire as the public struct */
+void info_fill(struct mempool_pool_info *info, const Mempool__Wire__PoolInfo *wire);
