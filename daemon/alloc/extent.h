@@ -56,6 +56,8 @@ struct extent_links {
 		struct {
 			uint32_t owner_prev, owner_next; /* blocks of one owner, newest first */
 			uint32_t hash_next;
+			uint32_t first_hold; /* the pool's; counts only with EXTENT_HELD */
+			uint32_t name;	     /* the pool's; counts only with EXTENT_NAMED */
 		};
 		struct {
 			uint32_t same_prev, same_next; /* ring of gaps of one size */

@@ -19,6 +19,7 @@ struct budget {
 	uint64_t asked_ns;    /* CLOCK_MONOTONIC */
 	uint64_t limit_bytes; /* configured most for all pools together; UINT64_MAX: none */
 	uint64_t spent_bytes; /* backed by us now */
+	const char *root;     /* where /proc and /sys are: "", but for a test's own tree */
 };
 
 enum {
@@ -29,5 +30,7 @@ int budget_init(struct budget *budget, uint64_t limit_bytes) MUST_CHECK;
 void budget_deinit(struct budget *budget);
 /** budget_spend() - before @n_bytes are backed on @fd's file system. Return: 0; BUDGET_E_EXHAUSTED. Any thread. */
 int budget_spend(struct budget *budget, int fd, uint64_t n_bytes) MUST_CHECK;
+/** budget_spent() - what is backed by us now */
+uint64_t budget_spent(struct budget *budget);
 /** budget_give_back() - after they were punched, or could not be backed */
 void budget_give_back(struct budget *budget, uint64_t n_bytes);

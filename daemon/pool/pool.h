@@ -75,14 +75,19 @@ struct pool_options {
 	bool guard, reserve;
 };
 
+struct pool_holding {		  /* blocks of one owner */
+	struct extent_owner list; /* newest first */
+	uint32_t oldest;	  /* its end: the block that was there first; EXTENT_NONE */
+};
+
 struct pool_member { /* a session that has the pool open; made by pool_join(), gone after the last pool_leave_step() */
 	struct pool *pool; /* counted reference */
 	uint64_t session;
 	uint32_t index; /* of its record: the owner number of its blocks */
 	struct quota_account *account;
-	struct extent_owner blocks; /* pool mutex */
+	struct pool_holding blocks; /* pool mutex */
 	uint32_t first_hold;	    /* pool mutex: chain of its retains */
-	uint64_t n_holds;	    /* pool mutex */
+	uint64_t n_holds;	    /* pool mutex: blocks it retains */
 	uint64_t since_s;
 	struct pool_member *prev, *next; /* pool mutex: all members, by rising session id */
 };
@@ -164,7 +169,7 @@ struct pool_block {
 
 int pool_alloc(struct pool_member *member, uint64_t size, uint64_t alignment /* 0: 16 */, unsigned flags,
 	       struct pool_block *blockp) MUST_CHECK;
-/** pool_alloc_batch() - all or none; @offsets [n] out */
+/** pool_alloc_batch() - all or none; @offsets [n] out, of no meaning unless 0 is returned; @n up to 4096: one hold of the mutex */
 int pool_alloc_batch(struct pool_member *member, size_t n, const uint64_t sizes[], unsigned flags, uint64_t offsets[])
 	MUST_CHECK;
 int pool_free(struct pool_member *member, uint64_t offset) MUST_CHECK;
@@ -201,8 +206,8 @@ struct pool_gap {
 };
 uint32_t pool_gaps(struct pool *pool, struct pool_gap gaps[], uint32_t n_max); /* largest first */
 
-struct pool_cells { /* a map of @n cells; arrays of n, made by the caller */
-	uint32_t n;
+struct pool_cells {	     /* a map of @n cells; arrays of n, made by the caller */
+	uint32_t n;	     /* in: wanted; out: how many there are, fewer in a tiny pool */
 	uint64_t cell_bytes; /* out */
 	uint64_t *used;	     /* out: bytes of live blocks in each */
 	uint32_t *holder;    /* out: index into @holders from 1 of who owns most of it; 0: none of them */

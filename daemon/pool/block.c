@@ -1,0 +1,409 @@
+// SPDX-License-Identifier: MIT
+/*
+ * What requests do to blocks. An allocation is
+ *
+ *   charge     to the owner's uid
+ *   take       extents of the sizes, in state TAKEN: nobody can name them yet
+ *   back       pages for them: at once if there is little to do; else without the mutex, by one who may block
+ *   publish    they become blocks, and count
+ *
+ * and each step that fails has those before it undone. Whoever let go of the mutex looks again whether the pool is there.
+ */
+#include <errno.h>
+
+#include "pool/pool_internal.h"
+
+#define N_BACK_TRIES 16u /* times that pages are reclaimed for one request, before others who take them have won */
+
+/* ---- sizes ---- */
+
+bool shape_of(const struct pool *pool, uint64_t requested, struct shape *shapep)
+{
+	uint64_t size;
+
+	if (!round_up_checked(requested, EXTENT_GRANULE, &size) || size > EXTENT_BYTES_MAX)
+		return false;
+	size += 2 * pool->guard_bytes;
+	*shapep = (struct shape){.size = size, .slack = (uint32_t)(size - requested)};
+	return true;
+}
+
+/* ---- allocation ---- */
+
+struct claim { /* blocks on their way from gaps to their owner */
+	struct pool *pool;
+	struct quota_account *account;
+	uint32_t owner;
+	uint64_t origin;
+	uint64_t alignment;
+	unsigned flags;
+	size_t n, n_taken;
+	const uint64_t *sizes; /* [n], as asked for */
+	uint64_t *extents;     /* [n], out */
+	uint64_t n_bytes;      /* charged */
+};
+
+static int claim_measure(struct claim *claim)
+{
+	struct shape shape;
+
+	for (size_t i = 0; i < claim->n; i++)
+		if (!shape_of(claim->pool, claim->sizes[i], &shape) ||
+		    __builtin_add_overflow(claim->n_bytes, shape.size, &claim->n_bytes))
+			return POOL_E_FULL;
+	return claim->n_bytes > claim->pool->map.free_bytes ? POOL_E_FULL : 0;
+}
+
+static int claim_take(struct claim *claim)
+{
+	struct pool *pool = claim->pool;
+	struct shape shape = {0};
+	uint32_t extent, now = now_s();
+	int r;
+
+	for (; claim->n_taken < claim->n; claim->n_taken++) {
+		if (!shape_of(pool, claim->sizes[claim->n_taken], &shape))
+			return POOL_E_FULL;
+		r = extent_map_take(&pool->map, shape.size, claim->alignment, pool->guard_bytes, shape.slack,
+				    claim->origin, now, &extent);
+		if (r)
+			return r == EXTENT_E_EXHAUSTED ? POOL_E_FULL : r;
+		claim->extents[claim->n_taken] = extent;
+	}
+	return 0;
+}
+
+static uint64_t claim_missing(const struct claim *claim, uint64_t enough)
+{
+	const struct pool *pool = claim->pool;
+	uint64_t missing = 0;
+
+	for (size_t i = 0; i < claim->n && missing < enough; i++)
+		missing += backing_missing(&pool->backing, extent_offset(&pool->map, (uint32_t)claim->extents[i]),
+					   extent_size(&pool->map, (uint32_t)claim->extents[i]), enough - missing);
+	return missing;
+}
+
+/* The records of TAKEN extents do not change under us: this needs no mutex. */
+static int claim_ensure(const struct claim *claim)
+{
+	struct pool *pool = claim->pool;
+	int r = 0;
+
+	for (size_t i = 0; !r && i < claim->n; i++)
+		r = backing_ensure(&pool->backing, extent_offset(&pool->map, (uint32_t)claim->extents[i]),
+				   extent_size(&pool->map, (uint32_t)claim->extents[i]));
+	return r;
+}
+
+static int claim_ensure_unlocked(const struct claim *claim)
+{
+	struct pool *pool = claim->pool;
+	int r;
+
+	pool_unlock(pool);
+	pthread_rwlock_rdlock(&pool->length_lock);
+	r = claim_ensure(claim);
+	pthread_rwlock_unlock(&pool->length_lock);
+	pool_lock_after_others(pool);
+	return pool->is_destroyed ? POOL_E_DESTROYED : r == BACKING_E_EXHAUSTED ? POOL_E_UNBACKED : r;
+}
+
+static int claim_back(const struct claim *claim)
+{
+	struct pool *pool = claim->pool;
+	uint64_t missing = claim_missing(claim, POOL_SLOW_BYTES + 1);
+	int r = BACKING_E_EXHAUSTED;
+
+	if (!missing)
+		return 0;
+	if (missing <= POOL_SLOW_BYTES)
+		r = claim_ensure(claim);
+	if (r != BACKING_E_EXHAUSTED)
+		return r;
+	if (!(claim->flags & POOL_MAY_BLOCK))
+		return POOL_E_SLOW;
+	r = claim_ensure_unlocked(claim);
+	for (unsigned i = 0; r == POOL_E_UNBACKED && i < N_BACK_TRIES; i++) {
+		if (!reclaim(pool, 0, claim_missing(claim, UINT64_MAX)))
+			break;
+		r = claim_ensure_unlocked(claim);
+	}
+	return pool->is_destroyed ? POOL_E_DESTROYED : r;
+}
+
+/* Under the mutex. Return: 0, and @claim->extents are blocks; else nothing has changed */
+static int claim_run(struct claim *claim)
+{
+	struct pool *pool = claim->pool;
+	int r;
+
+	r = claim_measure(claim);
+	if (!r)
+		r = charge_blocks(pool, claim->account, claim->n, claim->n_bytes);
+	if (r)
+		return r;
+	r = claim_take(claim);
+	if (!r)
+		r = claim_back(claim);
+	for (size_t i = 0; i < claim->n_taken; i++) {
+		if (r)
+			extent_drop(pool, (uint32_t)claim->extents[i]);
+		else
+			block_begin(pool, (uint32_t)claim->extents[i], claim->owner);
+	}
+	if (r)
+		uncharge_blocks(pool, claim->account, claim->n, claim->n_bytes);
+	else
+		note_peak(pool);
+	return r;
+}
+
+/* Of what was asked of a pool, this counts as an allocation refused. */
+int note_failure(struct pool *pool, int r)
+{
+	pool->failed_total += r == POOL_E_FULL || r == POOL_E_UNBACKED || r == POOL_E_QUOTA || r == -ENOSPC;
+	return r;
+}
+
+int block_alloc(struct pool *pool, uint32_t owner, uint64_t origin, size_t n, const uint64_t sizes[],
+		uint64_t alignment, unsigned flags, uint64_t extents[])
+{
+	struct claim claim = {
+		.pool = pool,
+		.account = account_of(pool, owner),
+		.owner = owner,
+		.origin = origin,
+		.alignment = alignment,
+		.flags = flags,
+		.n = n,
+		.sizes = sizes,
+		.extents = extents,
+	};
+
+	return pool->is_destroyed ? POOL_E_DESTROYED : claim_run(&claim);
+}
+
+void block_describe(const struct pool *pool, uint32_t extent, struct pool_block *blockp)
+{
+	*blockp = (struct pool_block){
+		.offset = block_offset(pool, extent),
+		.size = block_usable(pool, extent),
+		.owner = session_of(pool, extent_owner(&pool->map, extent)),
+		.origin = extent_origin(&pool->map, extent),
+	};
+}
+
+int pool_alloc(struct pool_member *member, uint64_t size, uint64_t alignment, unsigned flags, struct pool_block *blockp)
+{
+	struct pool *pool = member->pool;
+	uint64_t extent;
+	int r;
+
+	alignment = alignment ? alignment : EXTENT_GRANULE;
+	if (!size || !is_power_of_two(alignment) || alignment > POOL_ALIGNMENT_MAX)
+		return POOL_E_INVALID;
+	alignment = alignment < EXTENT_GRANULE ? EXTENT_GRANULE : alignment;
+	pool_lock(pool);
+	r = note_failure(pool, block_alloc(pool, member->index, member->session, 1, &size, alignment, flags, &extent));
+	if (!r)
+		block_describe(pool, (uint32_t)extent, blockp);
+	pool_unlock(pool);
+	return r;
+}
+
+int pool_alloc_batch(struct pool_member *member, size_t n, const uint64_t sizes[], unsigned flags, uint64_t offsets[])
+{
+	struct pool *pool = member->pool;
+	int r;
+
+	for (size_t i = 0; i < n; i++)
+		if (!sizes[i])
+			return POOL_E_INVALID;
+	pool_lock(pool);
+	r = note_failure(pool,
+			 block_alloc(pool, member->index, member->session, n, sizes, EXTENT_GRANULE, flags, offsets));
+	for (size_t i = 0; !r && i < n; i++)
+		offsets[i] = block_offset(pool, (uint32_t)offsets[i]);
+	pool_unlock(pool);
+	return r;
+}
+
+/* ---- finding ---- */
+
+/* An entry needs no clearing when its offset is handed out again: a live block is found before anybody looks here. */
+static bool is_known_free(const struct pool *pool, uint64_t offset)
+{
+	return offset && pool->freed[offset / EXTENT_GRANULE % POOL_FREED_N] == offset;
+}
+
+/* Under the mutex: the block that a client calls @offset. */
+int block_find(const struct pool *pool, uint64_t offset, uint32_t *extentp)
+{
+	if (pool->is_destroyed)
+		return POOL_E_DESTROYED;
+	if (offset >= pool->guard_bytes && !extent_map_find(&pool->map, offset - pool->guard_bytes, extentp))
+		return 0;
+	return is_known_free(pool, offset) ? POOL_E_FREED : POOL_E_NO_BLOCK;
+}
+
+int pool_inspect(struct pool_member *member, uint64_t offset, struct pool_block *blockp)
+{
+	struct pool *pool = member->pool;
+	uint32_t extent;
+	int r;
+
+	pool_lock(pool);
+	r = block_find(pool, offset, &extent);
+	if (!r)
+		block_describe(pool, extent, blockp);
+	pool_unlock(pool);
+	return r;
+}
+
+int pool_find(struct pool_member *member, const void *name, size_t n_name_bytes, bool retain, struct pool_block *blockp)
+{
+	struct pool *pool = member->pool;
+	uint32_t index;
+	int r = 0;
+
+	pool_lock(pool);
+	index = pool->is_destroyed ? POOL_NONE : block_name_find(pool, name, n_name_bytes);
+	if (index == POOL_NONE)
+		r = pool->is_destroyed ? POOL_E_DESTROYED : POOL_E_NO_NAME;
+	else if (retain)
+		r = hold_add(pool, name_record(pool, index)->extent, member);
+	if (!r)
+		block_describe(pool, name_record(pool, index)->extent, blockp);
+	pool_unlock(pool);
+	return r;
+}
+
+/* ---- holds ---- */
+
+static int free_locked(struct pool_member *member, uint64_t offset)
+{
+	struct pool *pool = member->pool;
+	uint32_t extent, hold;
+	int r;
+
+	r = block_find(pool, offset, &extent);
+	if (r)
+		return r;
+	hold = hold_find(pool, extent, member->index);
+	if (hold != POOL_NONE)
+		hold_drop(pool, hold, 1);
+	else if (extent_owner(&pool->map, extent) == EXTENT_OWNER_NONE)
+		return POOL_E_FREED; /* its owner's hold is gone, and the others' are theirs */
+	else
+		block_drop_owner(pool, extent);
+	return 0;
+}
+
+int pool_free(struct pool_member *member, uint64_t offset)
+{
+	int r;
+
+	pool_lock(member->pool);
+	r = free_locked(member, offset);
+	pool_unlock(member->pool);
+	return r;
+}
+
+int pool_retain(struct pool_member *member, uint64_t offset)
+{
+	struct pool *pool = member->pool;
+	uint32_t extent, owner;
+	int r;
+
+	pool_lock(pool);
+	r = block_find(pool, offset, &extent);
+	if (!r) {
+		owner = extent_owner(&pool->map, extent);
+		if (owner == member->index || owner == POOL_OWNER || extent_flags(&pool->map, extent) & EXTENT_HELD)
+			r = hold_add(pool, extent, member);
+		else
+			r = POOL_E_NOT_OWNER;
+	}
+	pool_unlock(pool);
+	return r;
+}
+
+static int take_locked(struct pool_member *member, uint64_t offset, uint64_t from_session)
+{
+	struct pool *pool = member->pool;
+	uint32_t extent, owner;
+	uint64_t n_bytes;
+	int r;
+
+	r = block_find(pool, offset, &extent);
+	if (r)
+		return r == POOL_E_DESTROYED ? r : POOL_E_STALE; /* an old offset: whoever owned it does not any more */
+	owner = extent_owner(&pool->map, extent);
+	if (!from_session || session_of(pool, owner) != from_session ||
+	    member_record(pool, owner)->state == MEMBER_ENDING)
+		return POOL_E_STALE;
+	if (owner == member->index)
+		return 0;
+	n_bytes = extent_size(&pool->map, extent);
+	if (member->account != account_of(pool, owner)) {
+		r = charge_blocks(pool, member->account, 1, n_bytes);
+		if (r)
+			return r;
+		uncharge_blocks(pool, account_of(pool, owner), 1, n_bytes);
+	}
+	block_pass(pool, extent, member->index);
+	return 0;
+}
+
+int pool_take(struct pool_member *member, uint64_t offset, uint64_t from_session)
+{
+	int r;
+
+	pool_lock(member->pool);
+	r = take_locked(member, offset, from_session);
+	pool_unlock(member->pool);
+	return r;
+}
+
+static int publish_locked(struct pool_member *member, uint64_t offset, const void *name, size_t n_name_bytes)
+{
+	struct pool *pool = member->pool;
+	uint32_t extent, owner, named;
+	int r;
+
+	r = block_find(pool, offset, &extent);
+	if (r)
+		return r;
+	owner = extent_owner(&pool->map, extent);
+	if (owner != member->index && owner != POOL_OWNER)
+		return POOL_E_NOT_OWNER;
+	named = n_name_bytes ? block_name_find(pool, name, n_name_bytes) : POOL_NONE;
+	if (named != POOL_NONE) /* the same again is no mistake */
+		return name_record(pool, named)->extent == extent ? 0 : POOL_E_NAME_TAKEN;
+	if (n_name_bytes && extent_flags(&pool->map, extent) & EXTENT_NAMED)
+		return POOL_E_NAME_TAKEN; /* one block, one name */
+	r = n_name_bytes ? record_reserve(pool, &pool->names) : 0;
+	if (r)
+		return r;
+	if (owner != POOL_OWNER) {
+		charge_blocks_always(pool, pool->account, 1, extent_size(&pool->map, extent));
+		uncharge_blocks(pool, member->account, 1, extent_size(&pool->map, extent));
+		block_pass(pool, extent, POOL_OWNER);
+	}
+	if (n_name_bytes)
+		block_name_add(pool, extent, name, n_name_bytes);
+	return 0;
+}
+
+int pool_publish(struct pool_member *member, uint64_t offset, const void *name, size_t n_name_bytes)
+{
+	int r;
+
+	if (n_name_bytes > NAME_BYTES_MAX)
+		return POOL_E_INVALID;
+	pool_lock(member->pool);
+	r = publish_locked(member, offset, name, n_name_bytes);
+	pool_unlock(member->pool);
+	return r;
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT
+/* The sentence of an allocation that failed: what was asked, what is there, who has the rest, what would help. */
+#include <stdarg.h>
+#include <string.h>
+
+#include "pool/pool_internal.h"
+
+#define N_EXPLAINED 3u /* holders that a sentence names */
+
+struct sentence {
+	char *text;
+	size_t n, n_bytes;
+};
+
+static PRINTF(2, 3) void say(struct sentence *sentence, const char *format, ...)
+{
+	size_t room = sentence->n_bytes - sentence->n;
+	va_list args;
+	int n;
+
+	va_start(args, format);
+	n = vsnprintf(sentence->text + sentence->n, room, format, args);
+	va_end(args);
+	if (n > 0)
+		sentence->n += (size_t)n < room ? (size_t)n : room - 1;
+}
+
+/* As people say sizes: three digits and a unit. */
+static void say_size(struct sentence *sentence, uint64_t n_bytes)
+{
+	static const char *const units[] = {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+	double value = (double)n_bytes / 1024;
+	size_t unit = 0;
+
+	if (n_bytes < 10000) {
+		say(sentence, "%llu bytes", (unsigned long long)n_bytes);
+		return;
+	}
+	while (value >= 1000 && unit + 1 < N_ELEMENTS(units)) {
+		value /= 1024;
+		unit++;
+	}
+	say(sentence, "%.*f %s", value < 10 ? 2 : value < 100 ? 1 : 0, value, units[unit]);
+}
+
+static void say_holders(struct sentence *sentence, const struct pool_holder holders[], uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		say(sentence, "%s", i ? ", " : "; held by ");
+		if (holders[i].session)
+			say(sentence, "pid %d (%.*s) ", holders[i].pid, (int)sizeof(holders[i].command),
+			    holders[i].command);
+		else
+			say(sentence, "the pool itself ");
+		say_size(sentence, holders[i].n_bytes);
+	}
+}
+
+static void say_pool(struct sentence *sentence, const struct pool *pool)
+{
+	if (pool_is_private(pool))
+		say(sentence, " in private pool %llu: ", (unsigned long long)pool->id);
+	else
+		say(sentence, " in pool \"%.*s\": ", (int)pool->options.n_name_bytes, pool->options.name);
+}
+
+void pool_explain_full(struct pool *pool, int outcome, uint64_t size, char *out, size_t n_bytes)
+{
+	struct sentence sentence = {.text = out, .n_bytes = n_bytes};
+	struct pool_holder holders[N_EXPLAINED];
+	uint32_t n = pool_holders(pool, holders, N_EXPLAINED);
+	struct pool_stats stats;
+
+	if (!n_bytes)
+		return;
+	out[0] = '\0';
+	pool_stats(pool, &stats);
+	say(&sentence, "allocating ");
+	say_size(&sentence, size);
+	say_pool(&sentence, pool);
+	say_size(&sentence, stats.free);
+	say(&sentence, " of ");
+	say_size(&sentence, stats.total);
+	say(&sentence, " is free, the largest gap takes ");
+	say_size(&sentence, stats.largest_free);
+	if (outcome == POOL_E_UNBACKED) {
+		say(&sentence, ", but the machine has no memory for it (");
+		say_size(&sentence, stats.backed);
+		say(&sentence, " is backed)");
+	}
+	say_holders(&sentence, holders, n);
+	say(&sentence, "; %s",
+	    outcome == POOL_E_UNBACKED ? "free blocks or other files in /dev/shm" : "free blocks or grow the pool");
+}

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: MIT
+/*
+ * A session's membership of a pool: its record in the ledger, and its end.
+ *
+ * An end is a state and steps: ENDING, then one retain or block after the other, each a whole operation on the books, then
+ * the record. Retains go first: a block that its owner also retains then ends as what it is, a block that nobody else held.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pool/pool_internal.h"
+
+/* ---- join ---- */
+
+static int reserve_slot(struct pool *pool)
+{
+	struct pool_member **members;
+	uint32_t n = pool->n_members_alloced ? 2 * pool->n_members_alloced : 8;
+
+	if (pool->member_records.unused != POOL_NONE || pool->member_records.n_high < pool->n_members_alloced)
+		return 0;
+	members = realloc(pool->members, n * sizeof(*members));
+	if (!members)
+		return -ENOMEM;
+	for (uint32_t i = pool->n_members_alloced; i < n; i++)
+		members[i] = NULL;
+	pool->members = members;
+	pool->n_members_alloced = n;
+	return 0;
+}
+
+static void write_record(struct pool *pool, const struct pool_member *member, const struct pool_identity *who)
+{
+	struct member_record *record = member_record(pool, member->index);
+
+	record->session = who->session;
+	record->since_s = member->since_s;
+	record->uid = who->uid;
+	record->pid = who->pid;
+	memcpy(record->command, who->command, sizeof(record->command));
+	record->state = MEMBER_ACTIVE;
+}
+
+/* Ids rise, so that a new session belongs at the end or near it. */
+static void link_member(struct pool *pool, struct pool_member *member)
+{
+	struct pool_member *before = pool->last;
+
+	while (before && before->session > member->session)
+		before = before->prev;
+	member->prev = before;
+	member->next = before ? before->next : pool->first;
+	*(member->prev ? &member->prev->next : &pool->first) = member;
+	*(member->next ? &member->next->prev : &pool->last) = member;
+}
+
+static void unlink_member(struct pool *pool, struct pool_member *member)
+{
+	*(member->prev ? &member->prev->next : &pool->first) = member->next;
+	*(member->next ? &member->next->prev : &pool->last) = member->prev;
+}
+
+static int join_locked(struct pool *pool, const struct pool_identity *who, struct pool_member *member)
+{
+	int r;
+
+	if (pool->is_destroyed)
+		return POOL_E_DESTROYED;
+	r = record_reserve(pool, &pool->member_records);
+	if (!r)
+		r = reserve_slot(pool);
+	if (r)
+		return r;
+	member->index = record_take(pool, &pool->member_records);
+	pool->members[member->index] = member;
+	write_record(pool, member, who);
+	link_member(pool, member);
+	return 0;
+}
+
+int pool_join(struct pool *pool, const struct pool_identity *who, struct pool_member **memberp)
+{
+	struct pool_member *member = malloc(sizeof(*member));
+	int r;
+
+	if (!member)
+		return -ENOMEM;
+	*member = (struct pool_member){
+		.session = who->session,
+		.account = quota_account_of(pool->env->quota, who->uid),
+		.blocks = {.list.head = EXTENT_NONE, .oldest = EXTENT_NONE},
+		.first_hold = POOL_NONE,
+		.since_s = (uint64_t)time(NULL),
+	};
+	pool_lock(pool);
+	r = member->account ? join_locked(pool, who, member) : -ENOMEM;
+	pool_unlock(pool);
+	if (r) {
+		free(member);
+		return r;
+	}
+	member->pool = pool_ref(pool);
+	*memberp = member;
+	return 0;
+}
+
+/* ---- leave ---- */
+
+struct leaving {
+	struct pool *pool;
+	struct pool_member *member;
+	struct pool_warning *report;
+};
+
+static void report_block(const struct leaving *leaving, uint64_t n_bytes, uint32_t since_s)
+{
+	const struct member_record *record = member_record(leaving->pool, leaving->member->index);
+	struct pool_warning *report = leaving->report;
+	struct pool_holder *holder = &report->holders[0];
+
+	if (!report->n_holders) {
+		*holder = (struct pool_holder){.session = record->session, .pid = record->pid, .uid = record->uid};
+		memcpy(holder->command, record->command, sizeof(holder->command));
+		report->n_holders = 1;
+	}
+	report->n_blocks++;
+	report->n_bytes += n_bytes;
+	holder->n_blocks++;
+	holder->n_bytes += n_bytes;
+	if (!holder->oldest_s || since_s < holder->oldest_s)
+		holder->oldest_s = since_s;
+}
+
+static void leave_hold(const struct leaving *leaving)
+{
+	struct pool *pool = leaving->pool;
+	uint32_t hold = leaving->member->first_hold, extent = hold_record(pool, hold)->extent;
+	uint64_t n_bytes = extent_size(&pool->map, extent);
+	uint32_t since_s = extent_since(&pool->map, extent);
+
+	if (hold_drop(pool, hold, hold_record(pool, hold)->n))
+		report_block(leaving, n_bytes, since_s);
+}
+
+static void leave_block(const struct leaving *leaving)
+{
+	struct pool *pool = leaving->pool;
+	uint32_t extent = leaving->member->blocks.list.head;
+	uint64_t n_bytes = extent_size(&pool->map, extent);
+	uint32_t since_s = extent_since(&pool->map, extent);
+
+	if (pool->options.lifetime) { /* MEMPOOL_LIFETIME_POOL */
+		charge_blocks_always(pool, pool->account, 1, n_bytes);
+		uncharge_blocks(pool, leaving->member->account, 1, n_bytes);
+		block_pass(pool, extent, POOL_OWNER);
+	} else if (block_drop_owner(pool, extent)) {
+		report_block(leaving, n_bytes, since_s);
+	}
+}
+
+/* Return: true if something is left to do */
+static bool leave_some(const struct leaving *leaving)
+{
+	struct pool_member *member = leaving->member;
+	struct step step = step_begin();
+
+	while (member->first_hold != POOL_NONE || member->blocks.list.head != EXTENT_NONE) {
+		if (member->first_hold != POOL_NONE)
+			leave_hold(leaving);
+		else
+			leave_block(leaving);
+		if (step_is_over(&step))
+			return true;
+	}
+	return false;
+}
+
+bool pool_leave_step(struct pool_member *member, struct pool_warning *report)
+{
+	struct pool *pool = member->pool;
+	const struct leaving leaving = {.pool = pool, .member = member, .report = report};
+	bool more;
+
+	pool_lock_after_others(pool);
+	member_record(pool, member->index)->state = MEMBER_ENDING;
+	more = !pool->is_destroyed && leave_some(&leaving); /* of a destroyed pool, nothing is left to be dropped */
+	if (!more) {
+		unlink_member(pool, member);
+		pool->members[member->index] = NULL;
+		member_record(pool, member->index)->state = MEMBER_UNUSED;
+		record_give(pool, &pool->member_records, member->index);
+	}
+	pool_unlock(pool);
+	if (more)
+		return true;
+	free(member);
+	pool_unref(pool);
+	return false;
+}

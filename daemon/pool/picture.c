@@ -1,0 +1,381 @@
+// SPDX-License-Identifier: MIT
+/*
+ * What is shown of a pool: figures, holders, gaps, the map as cells, the map as extents, members.
+ *
+ * What visits every extent works in steps under the mutex, with a cursor that keeps its place in between. So a map drawn
+ * while others allocate is not of one instant; each extent in it was so when it was visited.
+ */
+#include <string.h>
+#include <sys/stat.h>
+
+#include "pool/pool_internal.h"
+
+/* ---- figures ---- */
+
+static uint64_t backed_bytes(const struct pool *pool)
+{
+	struct stat st;
+
+	/* The kernel's word: a client could have punched the segment, or stored where nothing was granted. */
+	if (fstat(pool->data.fd, &st))
+		return atomic_load_explicit(&pool->backing.backed_bytes, memory_order_relaxed);
+	return (uint64_t)st.st_blocks * 512;
+}
+
+void pool_stats(struct pool *pool, struct pool_stats *statsp)
+{
+	const struct extent_map *map = &pool->map;
+	uint64_t largest;
+
+	pool_lock(pool);
+	largest = extent_map_largest_gap(map);
+	note_peak(pool);
+	*statsp = (struct pool_stats){
+		.total = map->total_bytes,
+		.used = used_bytes(pool),
+		.requested = map->requested_bytes,
+		.free = map->free_bytes,
+		.largest_free = largest > 2 * pool->guard_bytes ? largest - 2 * pool->guard_bytes : 0,
+		.backed = backed_bytes(pool),
+		.peak_used = pool->peak_used,
+		.allocations = map->n_live,
+		.gaps = map->n_gaps,
+		.sessions = pool->member_records.n,
+		.alloc_total = pool->alloc_total,
+		.free_total = pool->free_total,
+		.failed_total = pool->failed_total,
+		.fragmentation = map->free_bytes ? 1.0 - (double)largest / (double)map->free_bytes : 0.0,
+	};
+	pool_unlock(pool);
+}
+
+/* ---- holders ---- */
+
+static uint64_t since_of(const struct pool *pool, uint32_t extent)
+{
+	return extent == EXTENT_NONE ? 0 : extent_since(&pool->map, extent);
+}
+
+static struct pool_holder pool_itself(const struct pool *pool)
+{
+	uint64_t own_s = since_of(pool, pool->own.oldest), nobody_s = since_of(pool, pool->nobody.oldest);
+
+	return (struct pool_holder){
+		.uid = pool->options.uid,
+		.n_blocks = pool->own.list.n_blocks + pool->nobody.list.n_blocks,
+		.n_bytes = pool->own.list.n_bytes + pool->nobody.list.n_bytes,
+		.oldest_s = own_s && (own_s < nobody_s || !nobody_s) ? own_s : nobody_s,
+	};
+}
+
+static struct pool_holder holder_of(const struct pool *pool, const struct pool_member *member)
+{
+	const struct member_record *record = member_record(pool, member->index);
+	struct pool_holder holder = {
+		.session = record->session,
+		.pid = record->pid,
+		.uid = record->uid,
+		.n_blocks = member->blocks.list.n_blocks,
+		.n_bytes = member->blocks.list.n_bytes,
+		.oldest_s = since_of(pool, member->blocks.oldest),
+	};
+
+	memcpy(holder.command, record->command, sizeof(holder.command));
+	return holder;
+}
+
+static uint32_t insert_holder(struct pool_holder holders[], uint32_t n, uint32_t n_max,
+			      const struct pool_holder *holder)
+{
+	uint32_t i;
+
+	if (!holder->n_blocks || !n_max || (n == n_max && holders[n - 1].n_bytes >= holder->n_bytes))
+		return n;
+	for (i = n < n_max ? n : n - 1; i && holders[i - 1].n_bytes < holder->n_bytes; i--)
+		holders[i] = holders[i - 1];
+	holders[i] = *holder;
+	return n < n_max ? n + 1 : n;
+}
+
+uint32_t top_holders(struct pool *pool, struct pool_holder holders[], uint32_t n_max)
+{
+	struct pool_holder holder = pool_itself(pool);
+	uint32_t n = insert_holder(holders, 0, n_max, &holder);
+
+	for (const struct pool_member *m = pool->first; m; m = m->next) {
+		if (!m->blocks.list.n_blocks)
+			continue;
+		holder = holder_of(pool, m);
+		n = insert_holder(holders, n, n_max, &holder);
+	}
+	return n;
+}
+
+uint32_t pool_holders(struct pool *pool, struct pool_holder holders[], uint32_t n_max)
+{
+	uint32_t n;
+
+	pool_lock(pool);
+	n = top_holders(pool, holders, n_max);
+	pool_unlock(pool);
+	return n;
+}
+
+/* ---- gaps ---- */
+
+#define GAPS_MAX 256u
+
+uint32_t pool_gaps(struct pool *pool, struct pool_gap gaps[], uint32_t n_max)
+{
+	uint32_t extents[GAPS_MAX], n;
+
+	pool_lock(pool);
+	n = extent_map_largest_gaps(&pool->map, extents, n_max < GAPS_MAX ? n_max : GAPS_MAX);
+	for (uint32_t i = 0; i < n; i++)
+		gaps[i] = (struct pool_gap){.offset = extent_offset(&pool->map, extents[i]),
+					    .size = extent_size(&pool->map, extents[i])};
+	pool_unlock(pool);
+	return n;
+}
+
+/* ---- cells ---- */
+
+#define DRAW_HOLDERS 64u
+#define DRAW_SLOTS   256u /* four times as many: short runs */
+
+struct drawing {
+	struct pool *pool;
+	struct pool_cells *cells;
+	struct {
+		uint32_t owner;
+		uint32_t holder;	    /* from 1; 0: the slot is free */
+	} slots[DRAW_SLOTS];		    /* owner number -> holder */
+	uint64_t in_cell[DRAW_HOLDERS + 1]; /* bytes of each holder in the present cell */
+	uint32_t cell;
+	uint64_t end;
+};
+
+static void know_owner(struct drawing *drawing, uint32_t owner, uint32_t holder)
+{
+	uint32_t slot = owner % DRAW_SLOTS;
+
+	while (drawing->slots[slot].holder)
+		slot = (slot + 1) % DRAW_SLOTS;
+	drawing->slots[slot].owner = owner;
+	drawing->slots[slot].holder = holder;
+}
+
+static uint32_t holder_index(const struct drawing *drawing, uint32_t owner)
+{
+	uint32_t slot = owner % DRAW_SLOTS;
+
+	while (drawing->slots[slot].holder && drawing->slots[slot].owner != owner)
+		slot = (slot + 1) % DRAW_SLOTS;
+	return drawing->slots[slot].holder;
+}
+
+static void know_holder(struct drawing *drawing, uint64_t session, uint32_t holder)
+{
+	if (!session) {
+		know_owner(drawing, POOL_OWNER, holder);
+		know_owner(drawing, EXTENT_OWNER_NONE, holder);
+		return;
+	}
+	for (const struct pool_member *m = drawing->pool->first; m; m = m->next)
+		if (m->session == session)
+			know_owner(drawing, m->index, holder);
+}
+
+static void draw_begin(struct drawing *drawing)
+{
+	struct pool_cells *cells = drawing->cells;
+	uint64_t total = drawing->pool->map.total_bytes;
+
+	drawing->end = map_end(drawing->pool);
+	cells->cell_bytes = round_up((total + cells->n - 1) / cells->n, EXTENT_GRANULE);
+	cells->n = (uint32_t)((total + cells->cell_bytes - 1) / cells->cell_bytes);
+	memset(cells->used, 0, cells->n * sizeof(*cells->used));
+	memset(cells->holder, 0, cells->n * sizeof(*cells->holder));
+	for (uint32_t i = 0; i < cells->n_holders && i < DRAW_HOLDERS; i++)
+		know_holder(drawing, cells->holders[i].session, i + 1);
+}
+
+/* The present cell is done: whose is most of it? */
+static void close_cell(struct drawing *drawing)
+{
+	uint32_t best = 0;
+
+	drawing->in_cell[0] = 0; /* of those who are not among the holders */
+	for (uint32_t i = 1; i <= drawing->cells->n_holders && i <= DRAW_HOLDERS; i++)
+		if (drawing->in_cell[i] > drawing->in_cell[best])
+			best = i;
+	drawing->cells->holder[drawing->cell++] = best;
+	memset(drawing->in_cell, 0, sizeof(drawing->in_cell));
+}
+
+static void draw_range(struct drawing *drawing, uint64_t offset, uint64_t end, uint32_t holder, bool is_used)
+{
+	uint64_t cell_bytes = drawing->cells->cell_bytes, cell_end, n_bytes;
+
+	while (offset < end) {
+		cell_end = POOL_FIRST + (drawing->cell + 1) * cell_bytes;
+		n_bytes = (end < cell_end ? end : cell_end) - offset;
+		if (is_used)
+			drawing->cells->used[drawing->cell] += n_bytes;
+		drawing->in_cell[holder] += is_used ? n_bytes : 0;
+		offset += n_bytes;
+		if (offset == cell_end || offset == drawing->end)
+			close_cell(drawing);
+	}
+}
+
+static void draw_extent(struct drawing *drawing, const struct cursor *cursor, uint64_t end)
+{
+	const struct extent_map *map = &drawing->pool->map;
+	bool is_used = extent_state(map, cursor->extent) != EXTENT_GAP;
+	uint32_t holder = is_used ? holder_index(drawing, extent_owner(map, cursor->extent)) : 0;
+
+	draw_range(drawing, cursor->offset, end < drawing->end ? end : drawing->end, holder, is_used);
+}
+
+void pool_draw(struct pool *pool, struct pool_cells *cells)
+{
+	struct drawing drawing = {.pool = pool, .cells = cells};
+	struct cursor cursor;
+	struct step step;
+	uint64_t end;
+
+	pool_lock_after_others(pool);
+	step = step_begin();
+	draw_begin(&drawing);
+	cursor_begin(pool, &cursor, POOL_FIRST, POOL_NONE);
+	while (cursor.offset < drawing.end) {
+		if (cursor_seek(pool, &cursor, &step)) {
+			end = extent_offset(&pool->map, cursor.extent) + extent_size(&pool->map, cursor.extent);
+			draw_extent(&drawing, &cursor, end);
+			cursor.offset = end;
+		}
+		if (step_is_over(&step)) {
+			pool_hand_over(pool);
+			step = step_begin();
+		}
+	}
+	cursor_end(pool, &cursor);
+	pool_unlock(pool);
+}
+
+/* ---- extents ---- */
+
+static void show_block(const struct pool *pool, uint32_t extent, struct pool_extent *shown)
+{
+	const struct extent_map *map = &pool->map;
+	uint32_t owner = extent_owner(map, extent);
+	const struct name_record *name;
+
+	shown->state = EXTENT_LIVE;
+	shown->block = block_offset(pool, extent);
+	shown->requested = block_requested(pool, extent);
+	shown->owner = session_of(pool, owner);
+	shown->origin = extent_origin(map, extent);
+	shown->since_s = extent_since(map, extent);
+	if (extent_state(map, extent) != EXTENT_LIVE) /* TAKEN: on its way to its owner */
+		return;
+	shown->n_holds = hold_count(pool, extent) + (owner != EXTENT_OWNER_NONE);
+	if (extent_flags(map, extent) & EXTENT_NAMED) {
+		name = name_record(pool, extent_links(map, extent)->name);
+		memcpy(shown->name, name->name, name->n_bytes);
+		shown->n_name_bytes = name->n_bytes;
+	}
+}
+
+static void show_extent(const struct pool *pool, const struct cursor *cursor, struct pool_extent *shown)
+{
+	const struct extent_map *map = &pool->map;
+	uint64_t begin = extent_offset(map, cursor->extent);
+
+	memset(shown, 0, sizeof(*shown));
+	shown->offset = cursor->offset;
+	shown->size = begin + extent_size(map, cursor->extent) - cursor->offset;
+	shown->state = extent_state(map, cursor->extent);
+	if (shown->state == EXTENT_GAP)
+		shown->since_s = extent_since(map, cursor->extent);
+	else
+		show_block(pool, cursor->extent, shown);
+}
+
+static void seek_in_steps(struct pool *pool, struct cursor *cursor)
+{
+	struct step step = step_begin();
+
+	while (!cursor_seek(pool, cursor, &step)) {
+		pool_hand_over(pool);
+		step = step_begin();
+	}
+}
+
+static uint32_t show_page(struct pool *pool, struct cursor *cursor, struct pool_extent extents[], uint32_t n_max)
+{
+	struct step step = step_begin();
+	uint32_t n = 0;
+
+	while (n < n_max && cursor->offset < map_end(pool)) {
+		if (!cursor_seek(pool, cursor, &step))
+			break;
+		show_extent(pool, cursor, extents + n);
+		cursor->offset += extents[n].size;
+		step.n_items += extents[n++].n_holds; /* each was counted */
+		if (step_is_over_now(&step))
+			break;
+	}
+	return n;
+}
+
+uint32_t pool_extents(struct pool *pool, uint64_t from, uint64_t *hintp, struct pool_extent extents[], uint32_t n_max,
+		      uint64_t *nextp)
+{
+	struct cursor cursor;
+	uint32_t n = 0;
+
+	*nextp = 0;
+	from = from < POOL_FIRST ? POOL_FIRST : from;
+	pool_lock_after_others(pool);
+	if (from < map_end(pool)) {
+		cursor_begin(pool, &cursor, from, *hintp < POOL_NONE ? (uint32_t)*hintp : POOL_NONE);
+		seek_in_steps(pool, &cursor);
+		n = show_page(pool, &cursor, extents, n_max);
+		*hintp = cursor.extent;
+		*nextp = cursor.offset < map_end(pool) ? cursor.offset : 0;
+		cursor_end(pool, &cursor);
+	}
+	pool_unlock(pool);
+	return n;
+}
+
+/* ---- members ---- */
+
+uint32_t pool_members(struct pool *pool, uint64_t after_session, struct pool_member_info infos[], uint32_t n_max)
+{
+	const struct pool_member *member;
+	struct pool_holder holder;
+	uint32_t n = 0;
+
+	pool_lock(pool);
+	for (member = pool->first; member && member->session <= after_session; member = member->next)
+		;
+	for (; member && n < n_max; member = member->next, n++) {
+		holder = holder_of(pool, member);
+		infos[n] = (struct pool_member_info){
+			.session = holder.session,
+			.pid = holder.pid,
+			.uid = holder.uid,
+			.n_blocks = holder.n_blocks,
+			.n_bytes = holder.n_bytes,
+			.n_holds = member->n_holds,
+			.oldest_s = holder.oldest_s,
+			.since_s = member->since_s,
+		};
+		memcpy(infos[n].command, holder.command, sizeof(holder.command));
+	}
+	pool_unlock(pool);
+	return n;
+}
