@@ -100,14 +100,19 @@ class Pool:
     """A mapped pool: offsets are indexes of the mapping."""
 
     def __init__(self, client, reply, fds):
-        (fd,) = fds
+        (self.fd,) = fds
         self.client = client
         self.id = reply.pool.info.pool
         self.info = reply.pool.info
         self.first = reply.pool.first
-        assert os.fstat(fd).st_size <= reply.pool.segment_bytes
-        self.memory = mmap.mmap(fd, reply.pool.segment_bytes, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
-        os.close(fd)
+        self.segment_bytes = reply.pool.segment_bytes
+        self.map()
+
+    def map(self):
+        """All that is there now: Python's mmap, unlike the system's, refuses to go beyond the end."""
+        size = os.fstat(self.fd).st_size
+        assert self.first + self.info.total <= size <= self.segment_bytes
+        self.memory = mmap.mmap(self.fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
 
     def alloc(self, size, **more):
         return self.client.ask(alloc=wire.Alloc(pool=self.id, size=size, **more)).block
@@ -315,8 +320,10 @@ def figures(a, pool):
     small = a.create(name=b"small", size=4096, max_size=65536)
     reply = a.ask(resize_pool=wire.ResizePool(pool=small.id, size=65536))
     assert reply.pool.info.total == 65536
+    small.info = reply.pool.info
+    small.map()
     last = small.alloc(65536)
-    small.memory[last.offset:last.offset + 65536] = b"x" * 65536  # mapped from the start
+    small.memory[last.offset:last.offset + 65536] = b"x" * 65536
     refused(errno.EINVAL, a.ask, resize_pool=wire.ResizePool(pool=small.id, size=4096))
     refused(errno.ENOSPC, a.ask, resize_pool=wire.ResizePool(pool=small.id, size=1 << 20))
     refused(errno.ENOTEMPTY, a.ask, destroy_pool=wire.DestroyPool(name=b"small", if_empty=True))

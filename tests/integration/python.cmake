@@ -14,6 +14,7 @@ else()
     COMMAND ${PROTOC} --python_out=${CMAKE_CURRENT_BINARY_DIR} --proto_path=${PROJECT_SOURCE_DIR}/proto mempool.proto
     DEPENDS ${PROJECT_SOURCE_DIR}/proto/mempool.proto)
   add_custom_target(mempool_pb2 ALL DEPENDS ${pb2})
+  add_dependencies(mempool_pb2 mempoold)
   add_test(NAME test_python_client COMMAND ${PYTHON3_PROTOBUF} ${CMAKE_CURRENT_SOURCE_DIR}/client.py
     ${PROJECT_BINARY_DIR}/daemon/mempoold ${CMAKE_CURRENT_BINARY_DIR})
 endif()
