@@ -316,7 +316,8 @@ static int keep_input(struct connection *connection, const uint8_t *rest, size_t
 		connection->n_input = connection->input_alloced = 0;
 		return 0;
 	}
-	if (rest >= connection->input && rest < connection->input + connection->n_input) { /* it is there already */
+	if (connection->n_input && rest >= connection->input && rest < connection->input + connection->n_input) {
+		/* it is there already */
 		memmove(connection->input, rest, n_rest);
 		connection->n_input = n_rest;
 		return 0;
@@ -371,7 +372,10 @@ static void serve(struct connection *connection, const uint8_t *data, size_t n_b
 
 void connection_turn(struct connection *connection)
 {
-	serve(connection, connection->input, connection->n_input);
+	if (connection->n_input)
+		serve(connection, connection->input, connection->n_input);
+	else
+		end_turn(connection);
 }
 
 static void read_some(struct connection *connection)
@@ -472,7 +476,7 @@ void connection_job_done(struct connection *connection, struct job *job)
 
 static int begun(struct peer *peer)
 {
-	struct connection *connection = (struct connection *)((char *)peer - offsetof(struct connection, peer));
+	struct connection *connection = (void *)((char *)peer - offsetof(struct connection, peer));
 	int r;
 
 	r = watch_start(&connection->watch, connection, peer->session);

@@ -109,7 +109,7 @@ int request_refuse(struct request *request, int error, const char *format, ...)
 	return refuse(request, error, sentence);
 }
 
-static int refuse_status(struct request *request, struct status status, const char *format, va_list args)
+static int PRINTF(3, 0) refuse_status(struct request *request, struct status status, const char *format, va_list args)
 {
 	char sentence[SENTENCE_BYTES], asked[256];
 

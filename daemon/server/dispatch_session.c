@@ -144,13 +144,15 @@ struct info_limits {			       /* arrays behind a DaemonInfoReply */
 
 static void info_fill_limits(const struct info_limits *info, const struct limits *limits)
 {
+	struct limits copy = *limits;
+
 	for (size_t i = 0; i < limits_table_n; i++) {
 		const struct limits_entry *entry = &limits_table[i];
 		Mempool__Wire__Limit *limit = info->limits + i;
 
 		*limit = (Mempool__Wire__Limit)MEMPOOL__WIRE__LIMIT__INIT;
 		WIRE_SET(limit, name, wire_bytes(entry->wire_name, strlen(entry->wire_name)));
-		WIRE_SET(limit, value, *(const uint64_t *)((const char *)limits + entry->offset));
+		WIRE_SET(limit, value, *limits_value(&copy, entry));
 		info->limit_pointers[i] = limit;
 	}
 }

@@ -595,7 +595,7 @@ static void test_dispatch_resize(void **state)
 			 0);
 	pool = client.reply->pool->info->pool;
 	assert_int_equal(SAY(&client, RESIZE_POOL, resize_pool, ResizePool, SET(pool, pool)), -EINVAL);
-	assert_int_equal(SAY(&client, RESIZE_POOL, resize_pool, ResizePool, SET(pool, pool), SET(size, 65535)),
+	assert_int_equal(SAY(&client, RESIZE_POOL, resize_pool, ResizePool, SET(pool, pool), SET(size, 65520)),
 			 -EINVAL);
 	assert_int_equal(SAY(&client, RESIZE_POOL, resize_pool, ResizePool, SET(pool, pool), SET(size, 131073)),
 			 -ENOSPC);
@@ -645,7 +645,7 @@ static void test_dispatch_alloc_and_free(void **state)
 	assert_int_equal(SAY(&client, ALLOC, alloc, Alloc, SET(pool, pool), SET(size, 1), SET(alignment, 65536)), 0);
 	assert_int_equal(client.reply->block->offset % 65536, 0);
 	assert_int_equal(SAY(&client, ALLOC, alloc, Alloc, SET(pool, pool), SET(size, 2 << 20)), -ENOSPC);
-	assert_says(&client, "2097152");
+	assert_says(&client, "2.00 MiB");
 	assert_int_equal(SAY(&client, FREE, free, Free, SET(pool, pool), SET(offset, 0)), 0);
 	assert_int_equal(SAY(&client, FREE, free, Free, SET(pool, pool), SET(offset, offset)), 0);
 	assert_int_equal(SAY(&client, FREE, free, Free, SET(pool, pool), SET(offset, offset)), -EALREADY);
