@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
  * Blocks. The daemon keeps the books; filling new memory and the canaries of guarded pools are done here, for the daemon never maps
- * what clients can write. A canary depends on its block's offset, so that a copied neighbour does not pass for it.
+ * what clients can write.
  */
 #include "client/pool.h"
 
@@ -11,14 +11,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define PATTERN 0xCC
+#define PATTERN 0xCC /* new memory */
+#define CANARY	0xFD /* guards */
 
 /* ---- guards and fill ---- */
-
-static uint8_t canary(uint64_t at)
-{
-	return (uint8_t)(0xA5 ^ at * 29 ^ at >> 8);
-}
 
 static void guard_paint(const struct mempool_pool *pool, uint64_t offset, uint64_t size)
 {
@@ -26,9 +22,9 @@ static void guard_paint(const struct mempool_pool *pool, uint64_t offset, uint64
 	uint64_t end = round_up(offset + size, 16) + GUARD_BYTES;
 
 	for (uint64_t at = offset - GUARD_BYTES; at < offset; at++)
-		base[at] = canary(at);
+		base[at] = CANARY;
 	for (uint64_t at = offset + size; at < end; at++)
-		base[at] = canary(at);
+		base[at] = CANARY;
 }
 
 uint64_t guard_find(const struct mempool_pool *pool, uint64_t offset, uint64_t size)
@@ -40,10 +36,10 @@ uint64_t guard_find(const struct mempool_pool *pool, uint64_t offset, uint64_t s
 		return 0;
 	end = round_up(offset + size, 16) + GUARD_BYTES;
 	for (uint64_t at = offset - GUARD_BYTES; at < offset; at++)
-		if (base[at] != canary(at))
+		if (base[at] != CANARY)
 			return at;
 	for (uint64_t at = offset + size; at < end; at++)
-		if (base[at] != canary(at))
+		if (base[at] != CANARY)
 			return at;
 	return 0;
 }

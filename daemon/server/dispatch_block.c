@@ -196,8 +196,13 @@ int run_publish(struct request *request)
 	if (publish->has_name && !name_is_valid(publish->name.data, publish->name.len))
 		return refuse_block_name(request, member->pool);
 	r = pool_publish(member, publish->offset, publish->name.data, publish->has_name ? publish->name.len : 0);
-	return r ? request_refuse_pool(request, r, member->pool, "publishing 0x%llx", (llu)publish->offset)
-		 : request_answer(request);
+	if (!r)
+		return request_answer(request);
+	if (publish->has_name)
+		return request_refuse_pool(request, r, member->pool, "publishing 0x%llx as \"%.*s\"",
+					   (llu)publish->offset, (int)publish->name.len,
+					   (const char *)publish->name.data);
+	return request_refuse_pool(request, r, member->pool, "publishing 0x%llx", (llu)publish->offset);
 }
 
 int run_find(struct request *request)

@@ -32,6 +32,24 @@ void stats_fill(Mempool__Wire__StatsReply *message, const struct pool_stats *sta
 	WIRE_SET(message, fragmentation, stats->fragmentation);
 }
 
+/*
+ * The membership, unless its pool was destroyed: figures of what is no more would keep a watcher watching. The registry tells, for
+ * a pool leaves it as the last step of its destruction.
+ */
+static struct pool_member *shown_member(struct request *request, bool has_pool, uint64_t pool, int *rp)
+{
+	struct pool_member *member = request_member(request, has_pool, pool, rp);
+	struct pool *found;
+
+	if (member && registry_find_id(request->dispatch->services->registry, pool, &found)) {
+		*rp = request_refuse_pool(request, POOL_E_DESTROYED, member->pool, "looking at what is");
+		return NULL;
+	}
+	if (member)
+		pool_unref(found);
+	return member;
+}
+
 int run_stats(struct request *request)
 {
 	const Mempool__Wire__Stats *message = request->wire->stats;
@@ -40,7 +58,7 @@ int run_stats(struct request *request)
 	struct pool_stats stats;
 	int r = 0;
 
-	member = request_member(request, message->has_pool, message->pool, &r);
+	member = shown_member(request, message->has_pool, message->pool, &r);
 	if (!member)
 		return r;
 	pool_stats(member->pool, &stats);
@@ -139,7 +157,7 @@ int run_visualize(struct request *request)
 	struct picture *picture;
 	int r = 0;
 
-	member = request_member(request, message->has_pool, message->pool, &r);
+	member = shown_member(request, message->has_pool, message->pool, &r);
 	if (!member)
 		return r;
 	if (!message->cells || message->cells > VISUALIZE_CELLS_MAX || message->max_gaps > VISUALIZE_GAPS_MAX ||
@@ -228,7 +246,7 @@ int run_list_extents(struct request *request)
 	struct extent_page *page;
 	int r = 0;
 
-	member = request_member(request, message->has_pool, message->pool, &r);
+	member = shown_member(request, message->has_pool, message->pool, &r);
 	if (!member)
 		return r;
 	page = malloc(sizeof(*page));
@@ -273,7 +291,7 @@ int run_check(struct request *request)
 	struct fault_page *page;
 	int r = 0;
 
-	member = request_member(request, message->has_pool, message->pool, &r);
+	member = shown_member(request, message->has_pool, message->pool, &r);
 	if (!member)
 		return r;
 	page = malloc(sizeof(*page));
