@@ -66,7 +66,6 @@ struct world {
 	struct dispatch dispatch;
 	struct peer peers[N_PEERS];
 	bool is_closed[N_PEERS];
-	uint64_t next_id[N_PEERS];
 };
 
 static int refuse_begin(struct peer *peer)
@@ -94,7 +93,6 @@ static void open_peer(struct world *world, int i, uint8_t conditions)
 	};
 	peer->account = quota_account_of(registry_quota(world->registry), peer->identity.uid);
 	REQUIRE(peer->account);
-	world->next_id[i] = 1;
 }
 
 static void open_world(struct world *world, uint8_t conditions)
@@ -162,7 +160,17 @@ static void close_world(struct world *world)
 
 /* ---- steps ---- */
 
-/* Of one request at most one reply, whole, with the descriptor that it speaks of. */
+/* The id that @message carries; 0: none that can be answered. */
+static uint64_t id_of(const uint8_t *message, size_t n_bytes)
+{
+	Mempool__Wire__Request *request = mempool__wire__request__unpack(NULL, n_bytes, message);
+	uint64_t id = request ? request->id : 0;
+
+	mempool__wire__request__free_unpacked(request, NULL);
+	return id;
+}
+
+/* Of one request at most one reply, whole, with its id and with the descriptor that it speaks of. */
 static void check_reply(const struct reply_buffer *out, int result, uint64_t id)
 {
 	Mempool__Wire__Reply *reply;
@@ -177,22 +185,21 @@ static void check_reply(const struct reply_buffer *out, int result, uint64_t id)
 	reply = mempool__wire__reply__unpack(NULL, n_frame, out->data + FRAME_HEADER_BYTES);
 	REQUIRE(reply && reply->has_id);
 	REQUIRE(reply->status <= 0 && (!reply->status || (reply->message && *reply->message)));
-	REQUIRE(result == DISPATCH_E_CLOSE || reply->id);
-	REQUIRE(!id || reply->id == id || !reply->id);
+	REQUIRE(reply->id == id || (!reply->id && result == DISPATCH_E_CLOSE));
 	REQUIRE((reply->n_fds != 0) == (out->fd >= 0));
 	mempool__wire__reply__free_unpacked(reply, NULL);
 }
 
-static void run_message(struct world *world, int i, const uint8_t *message, size_t n_bytes, uint8_t step, uint8_t nth,
-			uint64_t id)
+static void run_message(struct world *world, int i, const uint8_t *message, size_t n_bytes, uint8_t step, uint8_t nth)
 {
 	struct reply_buffer out = REPLY_BUFFER_NULL;
+	uint64_t id = id_of(message, n_bytes);
 	int r;
 
 	fail_at = step & FUZZ_STEP_BREAK ? nth : 0;
 	r = dispatch_request(&world->dispatch, &world->peers[i], message, n_bytes, 0, &out);
 	if (r == DISPATCH_E_SLOW && !(step & FUZZ_STEP_NOW)) {
-		check_reply(&out, r, id);
+		REQUIRE(out.n_bytes == 0 && out.fd < 0);
 		r = dispatch_request(&world->dispatch, &world->peers[i], message, n_bytes, DISPATCH_MAY_BLOCK, &out);
 		REQUIRE(r != DISPATCH_E_SLOW);
 	}
@@ -203,18 +210,19 @@ static void run_message(struct world *world, int i, const uint8_t *message, size
 	reply_buffer_deinit(&out);
 }
 
-/* The last value of a field counts, so an id behind the message is its id, whatever stands in it. */
+/* The last value of a field counts, so an id behind the message is its id, unless the message ends in the middle. */
 static void run_with_id(struct world *world, int i, const uint8_t *message, size_t n_bytes, uint8_t step, uint8_t nth)
 {
-	uint64_t id = world->next_id[i]++;
-	uint8_t *copy = __real_malloc(n_bytes + 3);
+	uint64_t id = world->peers[i].last_id + 1;
+	uint8_t *copy = __real_malloc(n_bytes + 1 + 10);
 
-	REQUIRE(copy && id < 1 << 14);
+	REQUIRE(copy);
 	memcpy(copy, message, n_bytes);
-	copy[n_bytes] = 0x08;
-	copy[n_bytes + 1] = (uint8_t)(id | 0x80);
-	copy[n_bytes + 2] = (uint8_t)(id >> 7);
-	run_message(world, i, copy, n_bytes + 3, step, nth, id);
+	copy[n_bytes++] = 0x08;
+	for (; id >= 0x80; id >>= 7)
+		copy[n_bytes++] = (uint8_t)(id | 0x80);
+	copy[n_bytes++] = (uint8_t)id;
+	run_message(world, i, copy, n_bytes, step, nth);
 	free(copy);
 }
 
@@ -240,7 +248,7 @@ static size_t run_step(struct world *world, const uint8_t *data, size_t n_left)
 	if (world->is_closed[i])
 		return at + n_message;
 	if (step & FUZZ_STEP_RAW)
-		run_message(world, i, data + at, n_message, step, nth, 0);
+		run_message(world, i, data + at, n_message, step, nth);
 	else
 		run_with_id(world, i, data + at, n_message, step, nth);
 	return at + n_message;
