@@ -1,0 +1,3 @@
+foreach(noun pool_model)
+  mempool_test(test_${noun} SOURCES test_${noun}.c LIBS mempool_pool mempool_proto LABELS unit)
+endforeach()
