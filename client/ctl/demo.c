@@ -253,6 +253,8 @@ static enum exit_code run_crew(struct demo *demo, struct crew *crew, const char 
 		if (ended)
 			code = error_report(EXIT_OTHER, ECHILD, "demo: worker %d ended with %d", (int)pid, ended);
 	}
+	if (code)
+		crew_deinit(crew); /* before their pool goes: they would complain about that, too */
 	return code;
 }
 
