@@ -28,9 +28,8 @@ static void after_work_cb(uv_work_t *work, int status)
 	plan(decay, was_wanted ? 0 : decay->next_ms);
 }
 
-void decay_run(struct decay *decay, struct registry *registry)
+static void run(struct decay *decay)
 {
-	decay->registry = registry;
 	if (decay->is_running) {
 		decay->is_wanted = true;
 		return;
@@ -44,7 +43,13 @@ static void timer_cb(uv_timer_t *timer)
 {
 	struct decay *decay = timer->data;
 
-	decay_run(decay, decay->registry);
+	run(decay);
+}
+
+void decay_start(struct decay *decay, struct registry *registry)
+{
+	decay->registry = registry;
+	run(decay);
 }
 
 /* What became a gap now is not due yet: the step says when it is. */
@@ -53,7 +58,7 @@ static void wanted_cb(uv_async_t *async)
 	struct decay *decay = async->data;
 
 	if (decay->registry && !decay->is_stopped && !uv_is_active((uv_handle_t *)&decay->timer))
-		decay_run(decay, decay->registry);
+		run(decay);
 }
 
 void decay_wanted(void *arg)

@@ -15,17 +15,17 @@ struct decay {
 	uv_async_t async;
 	uv_timer_t timer;
 	uv_work_t work;
-	struct registry *registry;
-	uint64_t next_ms; /* out of the job: until there is more to do */
-	bool is_running;  /* the job */
-	bool is_wanted;	  /* asked for while it ran */
+	struct registry *registry; /* NULL until decay_start(); jobs read it */
+	uint64_t next_ms;	   /* out of the job: until there is more to do */
+	bool is_running;	   /* the job */
+	bool is_wanted;		   /* asked for while it ran */
 	bool is_stopped;
 };
 
 /** decay_open() - on the loop @uv; nothing runs yet. Return: 0, -errno */
 int decay_open(struct decay *decay, uv_loop_t *uv) MUST_CHECK;
-/** decay_run() - look now whether there is something to do */
-void decay_run(struct decay *decay, struct registry *registry);
+/** decay_start() - look whether there is something to do, now and whenever it is wanted */
+void decay_start(struct decay *decay, struct registry *registry);
 /** decay_wanted() - as pool_env.decay_wanted; @arg is a struct decay. Never blocks */
 void decay_wanted(void *arg);
 /** decay_stop() - nothing new begins; run the loop afterwards, and a running job comes in */

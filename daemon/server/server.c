@@ -200,7 +200,7 @@ static int start_threads(struct server *server)
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_BLOCK, &all, &before);
-	decay_run(&server->decay, server->registry);
+	decay_start(&server->decay, server->registry);
 	r = start_loops(server);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return r;
