@@ -484,6 +484,11 @@ const struct pool_options *pool_options(const struct pool *pool)
 	return &pool->options;
 }
 
+uint64_t pool_created_s(const struct pool *pool)
+{
+	return pool->created_s;
+}
+
 bool pool_is_private(const struct pool *pool)
 {
 	return !pool->options.n_name_bytes;

@@ -31,6 +31,7 @@ void pool_info_fill(Mempool__Wire__PoolInfo *info, struct pool *pool, const stru
 	WIRE_SET(info, used, stats->used);
 	WIRE_SET(info, allocations, stats->allocations);
 	WIRE_SET(info, sessions, stats->sessions);
+	WIRE_SET(info, created, pool_created_s(pool));
 	WIRE_SET(info, uid, options->uid);
 	WIRE_SET(info, gid, options->gid);
 	WIRE_SET(info, mode, options->mode);

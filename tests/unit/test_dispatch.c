@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "proto/frame.h"
@@ -487,7 +488,7 @@ static void test_dispatch_create_refuses_what_no_pool_can_be(void **state)
 static void test_dispatch_create_and_open_give_the_segment(void **state)
 {
 	struct client client = client_greet(*state, 0), other = client_greet(*state, 0);
-	uint64_t pool = create(&client, "shared", 100000);
+	uint64_t started_s = (uint64_t)time(NULL), pool = create(&client, "shared", 100000);
 	struct stat ours, theirs;
 
 	assert_true(client.fd >= 0);
@@ -495,6 +496,7 @@ static void test_dispatch_create_and_open_give_the_segment(void **state)
 	assert_true(client.reply->pool->segment_bytes >= POOL_FIRST + 100000);
 	assert_int_equal(client.reply->pool->segment_bytes % 4096, 0);
 	assert_int_equal(client.reply->pool->info->mode, 0600);
+	assert_true(client.reply->pool->info->created >= started_s);
 	assert_int_equal(fstat(client.fd, &ours), 0);
 	assert_int_equal(SAY(&other, OPEN_POOL, open_pool, OpenPool, SET(name, BYTES("shared"))), 0);
 	assert_int_equal(fstat(other.fd, &theirs), 0);
