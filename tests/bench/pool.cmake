@@ -1,0 +1,2 @@
+add_executable(bench_pool pool.c)
+target_link_libraries(bench_pool PRIVATE mempool_pool mempool_proto mempool_flags)
