@@ -70,7 +70,9 @@ int record_reserve(struct pool *pool, const struct record_pool *records)
 
 static uint32_t *record_link(const struct pool *pool, const struct record_pool *records, uint32_t index)
 {
-	return (uint32_t *)((uint8_t *)ledger_at(&pool->ledger, records->table, index) + records->link_at);
+	void *link = (uint8_t *)ledger_at(&pool->ledger, records->table, index) + records->link_at;
+
+	return link;
 }
 
 uint32_t record_take(struct pool *pool, struct record_pool *records)

@@ -155,7 +155,7 @@ int run_create_pool(struct request *request)
 	struct pool_options options;
 	const char *wrong = options_from(request->wire->create_pool, who, &options);
 	struct pool *pool;
-	int fd, r;
+	int fd = -1, r;
 
 	if (wrong)
 		return request_refuse(request, -EINVAL, "CreatePool: %s", wrong);
@@ -212,7 +212,7 @@ static int refuse_find(struct request *request, const char *asked, bool has_name
 
 static int open_found(struct request *request, struct pool *pool)
 {
-	int fd, r;
+	int fd = -1, r;
 
 	if (!pool_may_open(pool, &request->session->identity))
 		return request_refuse_pool(request, POOL_E_NOT_ALLOWED, pool, "opening");
