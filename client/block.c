@@ -114,7 +114,7 @@ static int inspect(struct mempool_pool *pool, uint64_t offset, Mempool__Wire__Bl
 static mempool_offset alloc(struct mempool_pool *pool, size_t size, size_t alignment)
 {
 	Mempool__Wire__Alloc alloc = MEMPOOL__WIRE__ALLOC__INIT;
-	Mempool__Wire__Block block;
+	Mempool__Wire__Block block = MEMPOOL__WIRE__BLOCK__INIT;
 	int r;
 	REQUEST(request, ALLOC, alloc, alloc);
 
@@ -226,7 +226,7 @@ static int free_one(struct mempool_pool *pool, uint64_t offset)
 
 static int free_guarded(struct mempool_pool *pool, uint64_t offset)
 {
-	Mempool__Wire__Block block;
+	Mempool__Wire__Block block = MEMPOOL__WIRE__BLOCK__INIT;
 	char sentence[768] = "";
 	int r, damage = 0;
 
@@ -312,7 +312,7 @@ static mempool_offset moved(struct mempool_pool *pool, mempool_offset old, const
 mempool_offset mempool_realloc(struct mempool_pool *pool, mempool_offset offset, size_t size)
 {
 	Mempool__Wire__Realloc resize = MEMPOOL__WIRE__REALLOC__INIT;
-	Mempool__Wire__Block block;
+	Mempool__Wire__Block block = MEMPOOL__WIRE__BLOCK__INIT;
 	int r;
 	REQUEST(request, REALLOC, realloc, resize);
 
@@ -366,7 +366,7 @@ int mempool_publish(struct mempool_pool *pool, mempool_offset offset, const char
 static int find(struct mempool_pool *pool, const char *name, bool retain, const char *asked, mempool_offset *out)
 {
 	Mempool__Wire__Find find = MEMPOOL__WIRE__FIND__INIT;
-	Mempool__Wire__Block block;
+	Mempool__Wire__Block block = MEMPOOL__WIRE__BLOCK__INIT;
 	int r;
 	REQUEST(request, FIND, find, find);
 
@@ -420,7 +420,7 @@ int mempool_take(struct mempool_pool *pool, mempool_offset offset, uint64_t from
 
 size_t mempool_usable_size(struct mempool_pool *pool, mempool_offset offset)
 {
-	Mempool__Wire__Block block;
+	Mempool__Wire__Block block = MEMPOOL__WIRE__BLOCK__INIT;
 
 	if (pool_check_handle(pool, "usable_size") || !offset)
 		return 0;

@@ -296,7 +296,7 @@ static void limit_fill(struct mempool_daemon_info *info, const Mempool__Wire__Li
 	text_copy(name, sizeof(name), limit->name);
 	for (size_t i = 0; i < N_ELEMENTS(limit_places); i++)
 		if (!strcmp(name, limit_places[i].name))
-			*(uint64_t *)((char *)info + limit_places[i].offset) = limit->value;
+			memcpy((char *)info + limit_places[i].offset, &limit->value, sizeof(limit->value));
 }
 
 static void daemon_fill(struct mempool_daemon_info *info, const Mempool__Wire__DaemonInfoReply *wire)
