@@ -367,6 +367,8 @@ static void move_end(struct extent_map *map, uint32_t extent, uint64_t old_end, 
 
 	if (extent_is_gap(map, gap)) {
 		gap_end = extent_end(map, gap);
+		if (new_end > old_end) /* it only gets smaller: as old as before */
+			now_s = extent_since(map, gap);
 		gap_remove(map, gap);
 		unlink_extent(map, gap);
 		index_give(map, gap);
@@ -392,8 +394,11 @@ int extent_map_resize(struct extent_map *map, uint32_t extent, uint64_t size, ui
 	map->requested_bytes += size - slack - (old - extent_slack(map, extent));
 	if (ownerp)
 		ownerp->n_bytes += size - old;
+	if (size < old) /* the slack is below the size at every moment */
+		set_place(map, extent, offset, slack);
 	set_what(map, extent, size, EXTENT_LIVE, extent_flags(map, extent));
-	set_place(map, extent, offset, slack);
+	if (size >= old)
+		set_place(map, extent, offset, slack);
 	if (size != old)
 		move_end(map, extent, offset + old, offset + size, now_s);
 	return 0;
