@@ -19,9 +19,6 @@
  * each other's gaps up. Measured with bench_frag. */
 #define LARGE_BYTES (32u << 10)
 
-/* Gaps that an aligned request tries one by one when no gap is large enough wherever it starts; simply picked. */
-#define N_ALIGNED_TRIES 1024u
-
 /* ---- records ---- */
 
 static void set_place(struct extent_map *map, uint32_t extent, uint64_t offset, uint32_t slack)
@@ -210,7 +207,7 @@ static uint32_t find_one_by_one(const struct extent_map *map, const struct want 
 		do {
 			if (place(map, gap, want, startp))
 				return gap;
-			if (++n_tries == N_ALIGNED_TRIES)
+			if (++n_tries == EXTENT_N_ALIGNED_TRIES)
 				return EXTENT_NONE;
 			gap = extent_links(map, gap)->same_next;
 		} while (gap != head);

@@ -76,6 +76,9 @@ enum {
 /* Most extents of one pool, so that its books can be mapped in one piece; simply picked. */
 #define EXTENT_N_MAX (UINT32_C(1) << 28)
 
+/* Gaps that an aligned request tries one by one, smallest first, when none is large enough wherever it starts; simply picked. */
+#define EXTENT_N_ALIGNED_TRIES 1024u
+
 #define EXTENT_FL_N 43
 #define EXTENT_SL_N 32
 
@@ -193,6 +196,8 @@ void extent_map_shape(struct ledger_shape *shape, uint64_t max_bytes);
  * @extentp:   out: the extent, in state TAKEN, without an owner and in no hash
  *
  * All ledger space that a later give of it can need is reserved here, so that giving back never fails.
+ * Alignments above the granule: exact while no more than EXTENT_N_ALIGNED_TRIES gaps are of @size or more. Beyond that, a
+ * gap smaller than size + alignment may be overlooked; one that is larger never.
  * Return: 0; EXTENT_E_EXHAUSTED; -ENOSPC the ledger cannot grow. On failure nothing has changed.
  */
 int extent_map_take(struct extent_map *map, uint64_t size, uint64_t alignment, uint64_t bias, uint32_t slack,

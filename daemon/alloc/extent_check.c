@@ -1,147 +1,248 @@
 // SPDX-License-Identifier: MIT
-/* The map looks at itself: every invariant, each fault a line. Trusts no link: walks are bounded by the number of indexes. */
+/*
+ * The map looks at itself: every invariant, each fault a line, "0x…: what" if it has a place.
+ *
+ * Trusts no index: each is compared with the number of indexes before it is followed, and each walk is bounded by it, so
+ * that a damaged map is reported and neither crashes nor holds up the daemon. Hash chains come first, because a look-up
+ * trusts them; classes and the unused chain last, because they count what the walk in address order has seen.
+ */
 #include <inttypes.h>
 #include <stdarg.h>
 
 #include "alloc/extent_internal.h"
 
+#define NOWHERE UINT64_MAX /* a fault without a place */
+
 struct census {
 	const struct extent_map *map;
 	FILE *report;
 	unsigned n_faults;
-	uint64_t n_live, n_taken, n_gaps, free_bytes, requested_bytes;
+	bool hash_is_sound;
+	uint64_t n_extents, n_live, n_taken, n_gaps, free_bytes, requested_bytes;
 	uint64_t n_in_classes;
 };
 
-PRINTF(2, 3) static void fault(struct census *census, const char *format, ...)
+PRINTF(3, 4) static void fault(struct census *census, uint64_t offset, const char *format, ...)
 {
 	va_list args;
 
 	census->n_faults++;
 	if (!census->report)
 		return;
+	if (offset != NOWHERE)
+		fprintf(census->report, "0x%" PRIx64 ": ", offset);
 	va_start(args, format);
 	vfprintf(census->report, format, args);
 	va_end(args);
 	fputc('\n', census->report);
 }
 
+static bool exists(const struct extent_map *map, uint32_t extent)
+{
+	return extent < map->n_high;
+}
+
+static bool exists_or_none(const struct extent_map *map, uint32_t extent)
+{
+	return extent == EXTENT_NONE || exists(map, extent);
+}
+
+/* ---- offset -> block ---- */
+
+static void check_bucket(struct census *census, uint32_t index, uint64_t *n_chainedp)
+{
+	const struct extent_map *map = census->map;
+	uint32_t extent = *(const uint32_t *)ledger_at(map->ledger, LEDGER_BUCKETS, index);
+
+	for (; extent != EXTENT_NONE; extent = extent_links(map, extent)->hash_next) {
+		if (!exists(map, extent) || extent_state(map, extent) != EXTENT_LIVE) {
+			fault(census, NOWHERE, "bucket %u holds index %u, which is no block", index, extent);
+			return;
+		}
+		if (hash_bucket(map, extent_offset(map, extent)) != index)
+			fault(census, extent_offset(map, extent), "block is in another's bucket %u", index);
+		if (++*n_chainedp > map->n_hashed) /* too many, or a circle */
+			return;
+	}
+}
+
+static void check_hash(struct census *census)
+{
+	const struct extent_map *map = census->map;
+	uint64_t n_chained = 0;
+	unsigned n_before = census->n_faults;
+
+	if (!map->n_buckets || map->n_buckets > map->ledger->tables[LEDGER_BUCKETS].n_backed) {
+		fault(census, NOWHERE, "%u buckets, but room for %u", map->n_buckets,
+		      map->ledger->tables[LEDGER_BUCKETS].n_backed);
+		return;
+	}
+	for (uint32_t i = 0; i < map->n_buckets && n_chained <= map->n_hashed; i++)
+		check_bucket(census, i, &n_chained);
+	if (n_chained != map->n_hashed)
+		fault(census, NOWHERE, "%u blocks counted by offset, %s in buckets", map->n_hashed,
+		      n_chained > map->n_hashed ? "more" : "fewer");
+	census->hash_is_sound = census->n_faults == n_before;
+}
+
+/* ---- extents in address order ---- */
+
+static void check_list(struct census *census, uint32_t extent)
+{
+	const struct extent_map *map = census->map;
+	const struct extent_links *links = extent_links(map, extent);
+	uint32_t next = links->owner_next, prev = links->owner_prev;
+
+	if (!exists_or_none(map, next) || !exists_or_none(map, prev))
+		fault(census, extent_offset(map, extent), "owner's list goes to an index that never was");
+	else if ((next != EXTENT_NONE &&
+		  (extent_state(map, next) != EXTENT_LIVE || extent_links(map, next)->owner_prev != extent ||
+		   extent_owner(map, next) != extent_owner(map, extent))) ||
+		 (prev != EXTENT_NONE && extent_links(map, prev)->owner_next != extent))
+		fault(census, extent_offset(map, extent), "owner's list is torn");
+}
+
+static void check_live(struct census *census, uint32_t extent)
+{
+	uint64_t offset = extent_offset(census->map, extent);
+
+	census->n_live++;
+	if (census->hash_is_sound && hash_find(census->map, offset) != extent)
+		fault(census, offset, "block is not found by its offset");
+	check_list(census, extent);
+}
+
 static void check_one(struct census *census, uint32_t extent)
 {
 	const struct extent_map *map = census->map;
 	uint64_t offset = extent_offset(map, extent), size = extent_size(map, extent);
+	uint32_t next = extent_links(map, extent)->next;
 
 	if (!size || size % EXTENT_GRANULE || offset % EXTENT_GRANULE)
-		fault(census, "0x%" PRIx64 " extent of %" PRIu64 " bytes is not in granules", offset, size);
+		fault(census, offset, "extent of %" PRIu64 " bytes is not in granules", size);
 	switch (extent_state(map, extent)) {
 	case EXTENT_GAP:
 		census->n_gaps++;
 		census->free_bytes += size;
-		if (extent_is_gap(map, extent_links(map, extent)->next))
-			fault(census, "0x%" PRIx64 " two gaps side by side", offset);
+		if (exists(map, next) && extent_is_gap(map, next))
+			fault(census, offset, "two gaps side by side");
 		return;
 	case EXTENT_TAKEN:
 		census->n_taken++;
 		break;
 	case EXTENT_LIVE:
-		census->n_live++;
-		if (hash_find(map, offset) != extent)
-			fault(census, "0x%" PRIx64 " block is not found by its offset", offset);
+		check_live(census, extent);
 		break;
 	case EXTENT_LEASED:
 		break;
 	case EXTENT_UNUSED:
 	case EXTENT_STATE_N:
 	default: /* shared memory: any number can stand there */
-		fault(census, "0x%" PRIx64 " extent in no known state", offset);
+		fault(census, offset, "extent in no known state");
 		return;
 	}
 	if (extent_slack(map, extent) >= size)
-		fault(census, "0x%" PRIx64 " block of no bytes", offset);
+		fault(census, offset, "block of no bytes");
 	census->requested_bytes += size - extent_slack(map, extent);
 }
 
-/* address order tiles the pool */
-static uint32_t check_tiles(struct census *census)
+static void check_tiles(struct census *census)
 {
 	const struct extent_map *map = census->map;
 	uint64_t at = map->first_offset;
-	uint32_t extent = map->head, before = EXTENT_NONE, n = 0;
+	uint32_t extent = map->head, before = EXTENT_NONE;
 
-	for (; extent != EXTENT_NONE && n <= map->n_high; n++) {
-		if (extent >= map->n_high) {
-			fault(census, "0x%" PRIx64 " link to an index that never was", at);
-			return n;
+	while (extent != EXTENT_NONE && census->n_extents <= map->n_high) {
+		if (!exists(map, extent)) {
+			fault(census, at, "link to index %u, which never was", extent);
+			return;
 		}
 		if (extent_offset(map, extent) != at)
-			fault(census, "0x%" PRIx64 " extent begins where 0x%" PRIx64 " was expected",
-			      extent_offset(map, extent), at);
+			fault(census, extent_offset(map, extent), "extent begins here, 0x%" PRIx64 " was expected", at);
 		if (extent_links(map, extent)->prev != before)
-			fault(census, "0x%" PRIx64 " extent has a wrong link back", at);
+			fault(census, at, "extent has a wrong link back");
 		check_one(census, extent);
-		at = extent_offset(map, extent) + extent_size(map, extent);
+		census->n_extents++;
+		at = extent_end(map, extent);
 		before = extent;
 		extent = extent_links(map, extent)->next;
 	}
 	if (extent != EXTENT_NONE)
-		fault(census, "0x%" PRIx64 " extents run in a circle", at);
+		fault(census, at, "extents run in a circle");
 	if (before != map->tail)
-		fault(census, "0x%" PRIx64 " the last extent is not the tail", at);
+		fault(census, at, "the last extent is not the tail");
 	if (at != map->first_offset + map->total_bytes)
-		fault(census, "0x%" PRIx64 " extents end here, the pool does not", at);
-	return n;
+		fault(census, at, "extents end here, the pool does not");
 }
 
-/* one node of a trie, and its ring */
-static void check_node(struct census *census, uint32_t extent, struct size_class class)
+/* ---- gaps by size ---- */
+
+/* the ring of one node. Return: false if it leads astray */
+static bool check_ring(struct census *census, uint32_t node)
 {
 	const struct extent_map *map = census->map;
-	uint64_t offset = extent_offset(map, extent), size = extent_size(map, extent);
-	struct size_class own = size_class_of(size / EXTENT_GRANULE);
-	uint32_t ring = extent, n = 0;
+	uint64_t offset = extent_offset(map, node), size = extent_size(map, node);
+	uint32_t gap = node, next;
 
-	if (own.fl != class.fl || own.sl != class.sl)
-		fault(census, "0x%" PRIx64 " gap is in another class's trie", offset);
 	do {
-		const struct extent_links *links = extent_links(map, ring);
+		const struct extent_links *links = extent_links(map, gap);
 
-		census->n_in_classes++;
-		if (extent_state(map, ring) != EXTENT_GAP || extent_size(map, ring) != size)
-			fault(census, "0x%" PRIx64 " ring of gaps holds what does not belong there", offset);
-		if (ring != extent && links->parent != PARENT_RING)
-			fault(census, "0x%" PRIx64 " gap is in a ring and in a trie", offset);
-		if (extent_links(map, links->same_next)->same_prev != ring)
-			fault(census, "0x%" PRIx64 " ring of gaps is torn", offset);
-		ring = links->same_next;
-	} while (ring != extent && n++ <= map->n_high);
+		if (++census->n_in_classes > map->n_gaps)
+			return false; /* too many, or a circle; the sum will be reported */
+		if (!extent_is_gap(map, gap) || extent_size(map, gap) != size)
+			fault(census, offset, "ring of gaps holds what does not belong there");
+		if (gap != node && links->parent != PARENT_RING)
+			fault(census, extent_offset(map, gap), "gap is in a ring and in a trie");
+		next = links->same_next;
+		if (!exists(map, next) || extent_links(map, next)->same_prev != gap) {
+			fault(census, extent_offset(map, gap), "ring of gaps is torn");
+			return false;
+		}
+		gap = next;
+	} while (gap != node);
+	return true;
 }
 
-/* depth first without recursion: the trie's own parent links lead back up */
-static void check_trie(struct census *census, uint32_t fl, uint32_t sl)
+/*
+ * A node and what is below it. The sizes here, in granules, differ in @n_bits low bits; the others are @path. So the
+ * recursion is at most as deep as a class has varying bits, 38.
+ */
+static void check_trie(struct census *census, uint32_t node, uint32_t parent, uint64_t path, unsigned n_bits)
 {
 	const struct extent_map *map = census->map;
-	struct size_class class = {.fl = fl, .sl = sl};
-	uint32_t node = map->class_root[fl][sl], from = PARENT_ROOT, next, n = 0;
+	const struct extent_links *links = extent_links(map, node);
 
-	while (node != PARENT_ROOT && n++ <= 4 * map->n_high) {
-		const struct extent_links *links = extent_links(map, node);
-
-		if (from == links->parent)
-			check_node(census, node, class);
-		if (from == links->parent && links->child[0] != EXTENT_NONE)
-			next = links->child[0];
-		else if ((from == links->parent || from == links->child[0]) && links->child[1] != EXTENT_NONE &&
-			 from != links->child[1])
-			next = links->child[1];
-		else
-			next = links->parent;
-		if (next != links->parent && extent_links(map, next)->parent != node) {
-			fault(census, "0x%" PRIx64 " gap has a wrong parent", extent_offset(map, next));
+	if (!exists(map, node)) {
+		fault(census, NOWHERE, "trie of gaps holds index %u, which never was", node);
+		return;
+	}
+	if (links->parent != parent)
+		fault(census, extent_offset(map, node), "gap has a wrong parent");
+	if (extent_size(map, node) / EXTENT_GRANULE >> n_bits != path)
+		fault(census, extent_offset(map, node), "gap of %" PRIu64 " bytes is in a wrong place of the trie",
+		      extent_size(map, node));
+	if (!check_ring(census, node))
+		return;
+	for (uint32_t i = 0; i < 2; i++) {
+		if (links->child[i] == EXTENT_NONE)
+			continue;
+		if (!n_bits) {
+			fault(census, extent_offset(map, node), "trie of gaps is too deep");
 			return;
 		}
-		from = node;
-		node = next;
+		check_trie(census, links->child[i], node, 2 * path + i, n_bits - 1);
 	}
+}
+
+static void check_class(struct census *census, uint32_t fl, uint32_t sl)
+{
+	const struct extent_map *map = census->map;
+	uint32_t root = map->class_root[fl][sl];
+
+	if ((map->sl_bits[fl] >> sl & 1) != (root != EXTENT_NONE))
+		fault(census, NOWHERE, "bit of size class %u/%u is wrong", fl, sl);
+	if (root != EXTENT_NONE)
+		check_trie(census, root, PARENT_ROOT, fl ? EXTENT_SL_N + sl : sl, fl ? fl - 1 : 0);
 }
 
 static void check_classes(struct census *census)
@@ -150,72 +251,48 @@ static void check_classes(struct census *census)
 
 	for (uint32_t fl = 0; fl < EXTENT_FL_N; fl++) {
 		if ((map->fl_bits >> fl & 1) != !!map->sl_bits[fl])
-			fault(census, "0x0 first-level bit %u is wrong", fl);
-		for (uint32_t sl = 0; sl < EXTENT_SL_N; sl++) {
-			bool is_empty = map->class_root[fl][sl] == EXTENT_NONE;
-
-			if ((map->sl_bits[fl] >> sl & 1) != !is_empty)
-				fault(census, "0x0 class bit %u/%u is wrong", fl, sl);
-			if (!is_empty)
-				check_trie(census, fl, sl);
-		}
+			fault(census, NOWHERE, "first-level bit %u is wrong", fl);
+		for (uint32_t sl = 0; sl < EXTENT_SL_N; sl++)
+			check_class(census, fl, sl);
 	}
 	if (census->n_in_classes != census->n_gaps)
-		fault(census, "0x0 %" PRIu64 " gaps, but %" PRIu64 " in classes", census->n_gaps, census->n_in_classes);
+		fault(census, NOWHERE, "%" PRIu64 " gaps, but %" PRIu64 " in classes", census->n_gaps,
+		      census->n_in_classes);
 }
 
-static void check_hash(struct census *census)
-{
-	const struct extent_map *map = census->map;
-	uint64_t n = 0;
+/* ---- the rest ---- */
 
-	for (uint32_t i = 0; i < map->n_buckets && n <= map->n_high; i++) {
-		uint32_t extent = *(const uint32_t *)ledger_at(map->ledger, LEDGER_BUCKETS, i);
-
-		for (; extent != EXTENT_NONE && n <= map->n_high; n++) {
-			if (extent >= map->n_high || extent_state(map, extent) != EXTENT_LIVE) {
-				fault(census, "0x0 bucket %u holds what is no block", i);
-				return;
-			}
-			extent = extent_links(map, extent)->hash_next;
-		}
-	}
-	if (n != map->n_hashed)
-		fault(census, "0x0 %" PRIu64 " blocks in buckets, counted %u", n, map->n_hashed);
-}
-
-static void check_unused(struct census *census, uint32_t n_tiles)
+static void check_unused(struct census *census)
 {
 	const struct extent_map *map = census->map;
 	uint32_t n = 0;
 
 	for (uint32_t i = map->unused; i != EXTENT_NONE && n <= map->n_high; i = extent_links(map, i)->unused_next) {
-		if (i >= map->n_high || extent_state(map, i) != EXTENT_UNUSED) {
-			fault(census, "0x0 chain of unused indexes holds %u, which is used", i);
+		if (!exists(map, i) || extent_state(map, i) != EXTENT_UNUSED) {
+			fault(census, NOWHERE, "chain of unused indexes holds %u, which is used or never was", i);
 			return;
 		}
 		n++;
 	}
-	if (n != map->n_unused || n + n_tiles != map->n_high)
-		fault(census, "0x0 %u indexes used and %u unused of %u", n_tiles, n, map->n_high);
+	if (n != map->n_unused || n + census->n_extents != map->n_high)
+		fault(census, NOWHERE, "%" PRIu64 " indexes used and %u unused of %u, %u counted", census->n_extents, n,
+		      map->n_high, map->n_unused);
 }
 
 static void check_count(struct census *census, const char *what, uint64_t counted, uint64_t found)
 {
 	if (counted != found)
-		fault(census, "0x0 %s: counted %" PRIu64 ", found %" PRIu64, what, counted, found);
+		fault(census, NOWHERE, "%s: counted %" PRIu64 ", found %" PRIu64, what, counted, found);
 }
 
 unsigned extent_map_check(const struct extent_map *map, FILE *report)
 {
 	struct census census = {.map = map, .report = report};
-	uint32_t n_tiles = check_tiles(&census);
 
-	if (!census.n_faults) { /* the rest follows links that a torn map would lead astray */
-		check_classes(&census);
-		check_hash(&census);
-		check_unused(&census, n_tiles);
-	}
+	check_hash(&census);
+	check_tiles(&census);
+	check_classes(&census);
+	check_unused(&census);
 	check_count(&census, "blocks", map->n_live, census.n_live);
 	check_count(&census, "blocks by offset", map->n_hashed, census.n_live);
 	check_count(&census, "extents taken", map->n_taken, census.n_taken);
@@ -228,10 +305,19 @@ unsigned extent_map_check(const struct extent_map *map, FILE *report)
 void extent_map_dump(const struct extent_map *map, FILE *out)
 {
 	static const char *const names[EXTENT_STATE_N] = {"unused", "gap", "taken", "live", "leased"};
+	uint32_t n = 0;
 
-	for (uint32_t extent = map->head; extent != EXTENT_NONE; extent = extent_links(map, extent)->next)
-		fprintf(out, "%10u 0x%012" PRIx64 " %14" PRIu64 " %-6s owner %d origin %" PRIu64 " flags %u slack %u\n",
-			extent, extent_offset(map, extent), extent_size(map, extent), names[extent_state(map, extent)],
-			(int)extent_owner(map, extent), extent_origin(map, extent), extent_flags(map, extent),
-			extent_slack(map, extent));
+	for (uint32_t extent = map->head; exists(map, extent) && n++ < map->n_high;
+	     extent = extent_links(map, extent)->next) {
+		unsigned state = extent_state(map, extent);
+
+		fprintf(out, "%10u 0x%012" PRIx64 " %14" PRIu64 " %-6s", extent, extent_offset(map, extent),
+			extent_size(map, extent), state < EXTENT_STATE_N ? names[state] : "?");
+		if (state == EXTENT_GAP)
+			fprintf(out, " since %u\n", extent_since(map, extent));
+		else
+			fprintf(out, " owner %d origin %" PRIu64 " flags %u slack %u since %u\n",
+				(int)extent_owner(map, extent), extent_origin(map, extent), extent_flags(map, extent),
+				extent_slack(map, extent), extent_since(map, extent));
+	}
 }

@@ -23,7 +23,7 @@ static uint32_t level_of(uint32_t n)
 	return 1u << (31 - __builtin_clz(n));
 }
 
-static uint32_t bucket_of(const struct extent_map *map, uint64_t offset)
+uint32_t hash_bucket(const struct extent_map *map, uint64_t offset)
 {
 	uint32_t level = level_of(map->n_buckets), index = scatter(offset) & (2 * level - 1);
 
@@ -72,7 +72,7 @@ static void split(struct extent_map *map)
 	while (extent != EXTENT_NONE) {
 		struct extent_links *links = extent_links(map, extent);
 		uint32_t next = links->hash_next;
-		uint32_t *to = bucket_of(map, extent_offset(map, extent)) == fresh ? move : keep;
+		uint32_t *to = hash_bucket(map, extent_offset(map, extent)) == fresh ? move : keep;
 
 		links->hash_next = *to;
 		*to = extent;
@@ -87,24 +87,26 @@ void hash_insert(struct extent_map *map, uint32_t extent)
 	map->n_hashed++;
 	if (is_crowded(map->n_hashed, map->n_buckets) && map->n_buckets < map->ledger->tables[LEDGER_BUCKETS].n_backed)
 		split(map); /* hash_reserve() backed it, unless the table is at its most */
-	head = bucket(map, bucket_of(map, extent_offset(map, extent)));
+	head = bucket(map, hash_bucket(map, extent_offset(map, extent)));
 	extent_links(map, extent)->hash_next = *head;
 	*head = extent;
 }
 
 void hash_remove(struct extent_map *map, uint32_t extent)
 {
-	uint32_t *at = bucket(map, bucket_of(map, extent_offset(map, extent)));
+	uint32_t *at = bucket(map, hash_bucket(map, extent_offset(map, extent)));
 
-	while (*at != extent)
+	while (*at != extent) {
+		assert(*at != EXTENT_NONE);
 		at = &extent_links(map, *at)->hash_next;
+	}
 	*at = extent_links(map, extent)->hash_next;
 	map->n_hashed--;
 }
 
 uint32_t hash_find(const struct extent_map *map, uint64_t offset)
 {
-	uint32_t extent = *bucket(map, bucket_of(map, offset));
+	uint32_t extent = *bucket(map, hash_bucket(map, offset));
 
 	while (extent != EXTENT_NONE && extent_offset(map, extent) != offset)
 		extent = extent_links(map, extent)->hash_next;

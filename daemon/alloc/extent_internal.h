@@ -40,9 +40,10 @@ void gap_insert(struct extent_map *map, uint32_t extent);
 void gap_remove(struct extent_map *map, uint32_t extent);
 /** gap_best_fit() - the smallest gap of at least @size bytes; EXTENT_NONE */
 uint32_t gap_best_fit(const struct extent_map *map, uint64_t size);
-unsigned gap_check(const struct extent_map *map, FILE *report);
 
 /* extent_hash.c: live extents by offset */
+/** hash_bucket() - the bucket that a block at @offset belongs to */
+uint32_t hash_bucket(const struct extent_map *map, uint64_t offset);
 int hash_init(struct extent_map *map);
 int hash_reserve(struct extent_map *map, uint64_t n_more);
 void hash_insert(struct extent_map *map, uint32_t extent);
