@@ -140,7 +140,7 @@ bool pool_may_manage(const struct pool *pool, const struct pool_identity *who);
 
 uint64_t pool_id(const struct pool *pool);
 const struct pool_options *pool_options(const struct pool *pool); /* as created; name not NUL-terminated */
-uint64_t pool_created_s(const struct pool *pool); /* seconds since 1970 */
+uint64_t pool_created_s(const struct pool *pool);		  /* seconds since 1970 */
 bool pool_is_private(const struct pool *pool);
 int pool_data_fd(const struct pool *pool);	      /* of the data segment; not consumed */
 uint64_t pool_segment_bytes(const struct pool *pool); /* first + max_size in whole pages */

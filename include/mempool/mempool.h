@@ -297,7 +297,7 @@ int mempool_retain(struct mempool_pool *pool, mempool_offset offset);
  * mempool_take() - become the owner of a block that another session handed over
  * @from_session: the sender's mempool_session(), sent beside the offset
  *
- * Return: 0; -ESTALE: that session does not own the block (any more); -EFAULT.
+ * Return: 0; -ESTALE: that session does not own the block (any more), or nothing is there.
  */
 int mempool_take(struct mempool_pool *pool, mempool_offset offset, uint64_t from_session);
 

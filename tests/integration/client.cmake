@@ -1,0 +1,15 @@
+# The library, through its public API alone, against a real daemon and with real processes.
+add_library(mempool_client_test OBJECT client_world.c)
+target_link_libraries(mempool_client_test PUBLIC mempool-client mempool_test_lib mempool_flags PkgConfig::CMOCKA)
+foreach(name client_blocks client_pools client_holds client_guard client_crowd client_death client_show)
+  mempool_test(test_${name} SOURCES test_${name}.c LIBS mempool_client_test
+    mempool-client mempool_test_lib LABELS integration)
+endforeach()
+
+# The original allocator's usage, unchanged.
+add_executable(original_example original_example.c)
+target_include_directories(original_example PRIVATE ${PROJECT_SOURCE_DIR}/include/mempool)
+target_link_libraries(original_example PRIVATE mempool-client mempool_flags)
+mempool_test(test_original SOURCES test_original.c LIBS mempool_test_lib LABELS integration)
+target_compile_definitions(test_original PRIVATE EXAMPLE="$<TARGET_FILE:original_example>")
+add_dependencies(test_original original_example)
