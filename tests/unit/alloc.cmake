@@ -1,4 +1,7 @@
 # The engine's arithmetic, and a proof that the model test sees what it should: the same test with a bug planted.
+mempool_test(test_ledger SOURCES test_ledger.c LIBS mempool_alloc LABELS unit)
+target_link_options(test_ledger PRIVATE -Wl,--wrap=posix_fallocate)
+mempool_test(test_extent SOURCES test_extent.c LIBS mempool_alloc mempool_fault LABELS unit)
 mempool_test(test_extent_model SOURCES test_extent_model.c extent_reference.c LIBS mempool_alloc LABELS unit)
 
 # extent_mutant(NAME): see mutants/mutate. The mutated file's functions replace the library's, which is searched last.
@@ -19,6 +22,6 @@ function(extent_mutant name)
   set_tests_properties(test_extent_mutant_${name} PROPERTIES TIMEOUT 90 LABELS unit)
 endfunction()
 
-foreach(mutant bias class_bit merge_right not_best owner_bytes split_loses)
+foreach(mutant bias class_bit heir_child merge_right not_best owner_bytes split_loses)
   extent_mutant(${mutant})
 endforeach()

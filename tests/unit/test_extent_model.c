@@ -7,9 +7,10 @@
  */
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "extent_reference.h"
-#include "extent_world.h"
+#include "tests/lib/map.h"
 #include "tests/lib/rnd.h"
 #include "tests/lib/test.h"
 
@@ -51,7 +52,7 @@ struct play {
 	unsigned aligned_percent;
 	bool is_filling; /* more takes than gives, for a while */
 	struct rnd rnd;
-	struct extent_world world;
+	struct test_map world;
 	struct extent_map *map;
 	struct reference reference;
 	struct extent_owner owners[N_OWNERS];
@@ -365,7 +366,8 @@ static void play_map(const struct kind *kind, uint32_t number, uint64_t seed)
 	play->is_filling = true;
 	for (uint32_t i = 0; i < N_OWNERS; i++)
 		play->owners[i] = (struct extent_owner){.head = EXTENT_NONE};
-	assert_int_equal(extent_world_init(&play->world, first, total, play->max_bytes), 0);
+	memset(&play->world, 0xff, sizeof(play->world));
+	assert_int_equal(test_map_init_at(&play->world, first, total, play->max_bytes), 0);
 	reference_init(&play->reference, first, total);
 	compare_whole(play);
 	for (; play->step < kind->n_steps; play->step++) {
@@ -381,7 +383,7 @@ static void play_map(const struct kind *kind, uint32_t number, uint64_t seed)
 	compare_whole(play);
 	MUST(play, play->map->n_gaps == 1 && play->map->free_bytes == play->reference.total_bytes,
 	     "all given back is not one gap");
-	extent_world_deinit(&play->world);
+	test_map_deinit(&play->world);
 	reference_deinit(&play->reference);
 	free(play);
 }
