@@ -50,11 +50,9 @@ static error_t alloc_parse(int key, char *arg, struct argp_state *state)
 
 static enum exit_code alloc_failed(const char *name, const struct alloc *alloc, int r)
 {
-	char size[UNITS_TEXT_BYTES], hint[160];
+	char size[UNITS_TEXT_BYTES];
 
-	snprintf(hint, sizeof(hint), "free blocks, or grow it with 'mempoolctl resize %s SIZE'", name);
-	return error_of_library(r, r == -ENOSPC ? hint : NULL, "alloc of %s bytes in '%s'",
-				size_format(alloc->size, size), name);
+	return error_of_library(r, NULL, "alloc of %s bytes in '%s'", size_format(alloc->size, size), name);
 }
 
 /* get_blocks() - all of them, published, or none. Return: EXIT_DONE, or what was reported */

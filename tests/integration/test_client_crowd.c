@@ -95,6 +95,11 @@ static int run_process(int left, int right, unsigned who)
 		if (mempool_free(mine, parcel.offset))
 			return 7;
 	}
+	/* Who ends takes along what was not taken yet: so each waits for its right, which is heard of all the way round. */
+	for (int i = 0; i < N_PROCESSES; i++)
+		if (write(right, &parcel, sizeof(parcel)) != sizeof(parcel) ||
+		    read(left, &parcel, sizeof(parcel)) != sizeof(parcel))
+			return 8;
 	mempool_pool_close(mine);
 	mempool_disconnect(own);
 	return 0;
