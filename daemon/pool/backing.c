@@ -270,7 +270,7 @@ uint64_t backing_punch(struct backing *backing, uint64_t offset, uint64_t n_byte
 
 	while (done < slice_bytes && (unit = find_bit(backing, unit, end, true)) < end) {
 		run = find_bit(backing, unit, end, false);
-		most = (slice_bytes - done + backing->unit_bytes - 1) / backing->unit_bytes;
+		most = (slice_bytes - done - 1) / backing->unit_bytes + 1;
 		run = run - unit > most ? unit + most : run;
 		n_bytes = range_bytes(backing, unit, run);
 		clear_bits(backing, unit, run);

@@ -221,7 +221,7 @@ int budget_spend(struct budget *budget, int fd, uint64_t n_bytes)
 
 	pthread_mutex_lock(&budget->mutex);
 	granted = budget->spent_bytes <= budget->limit_bytes && n_bytes <= budget->limit_bytes - budget->spent_bytes;
-	if (granted && (n_bytes > budget->credit_bytes || now - budget->asked_ns > CREDIT_AGE_NS))
+	if (granted && (n_bytes > budget->credit_bytes || now > budget->asked_ns + CREDIT_AGE_NS))
 		granted = ask(budget, fd, n_bytes, now);
 	if (granted) {
 		budget->credit_bytes -= n_bytes;
