@@ -24,7 +24,8 @@ struct quota_account *account_of(const struct pool *pool, uint32_t owner)
 
 uint64_t session_of(const struct pool *pool, uint32_t owner)
 {
-	return is_session(owner) ? pool->members[owner]->session : 0;
+	/* of a destroyed pool a member leaves without its blocks, which somebody may still be looking at */
+	return is_session(owner) && pool->members[owner] ? pool->members[owner]->session : 0;
 }
 
 /* ---- charges ---- */

@@ -54,12 +54,22 @@ static bool is_sound(const struct stat *st)
 	return S_ISREG(st->st_mode) && st->st_uid == geteuid() && st->st_nlink <= 1 && !(st->st_mode & 077);
 }
 
-/* Return: 0, the lock is held on what the name leads to; REGISTRY_E_IN_USE; -EAGAIN: it was removed meanwhile; -errno */
+/* Whether the name still leads to what was locked: a daemon that ended meanwhile has removed it. */
+static bool is_named(const char *name, const struct stat *locked)
+{
+	char path[SEGMENT_NAME_BYTES + 16];
+	struct stat named;
+
+	snprintf(path, sizeof(path), "/dev/shm%s", name);
+	return !lstat(path, &named) && named.st_ino == locked->st_ino && named.st_dev == locked->st_dev;
+}
+
+/* Return: 0, and the lock is held; REGISTRY_E_IN_USE; -EAGAIN: it was removed meanwhile; -errno */
 static int try_lock(const char *name, int *fdp)
 {
 	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-	struct stat locked, named;
-	int fd = shm_open(name, O_CREAT | O_RDWR | O_NOFOLLOW | O_CLOEXEC, 0600), named_fd, r = 0;
+	int fd = shm_open(name, O_CREAT | O_RDWR | O_NOFOLLOW | O_CLOEXEC, 0600), r = 0;
+	struct stat locked;
 
 	if (fd < 0)
 		return -errno;
@@ -69,14 +79,8 @@ static int try_lock(const char *name, int *fdp)
 		r = -EPERM;
 	else if (fcntl(fd, F_OFD_SETLK, &lock))
 		r = errno == EAGAIN || errno == EACCES ? REGISTRY_E_IN_USE : -errno;
-	if (!r) {
-		named_fd = shm_open(name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC, 0);
-		if (named_fd < 0 || fstat(named_fd, &named) || named.st_ino != locked.st_ino ||
-		    named.st_dev != locked.st_dev)
-			r = -EAGAIN;
-		if (named_fd >= 0)
-			close(named_fd);
-	}
+	else if (!is_named(name, &locked))
+		r = -EAGAIN;
 	if (r)
 		close(fd);
 	else

@@ -1,3 +1,5 @@
 foreach(noun backing budget pool pool_model quota registry segment)
-  mempool_test(test_${noun} SOURCES test_${noun}.c LIBS mempool_pool mempool_proto LABELS unit)
+  mempool_test(test_${noun} SOURCES test_${noun}.c LIBS mempool_pool LABELS unit)
 endforeach()
+mempool_test(test_pool_fault SOURCES test_pool_fault.c LIBS mempool_pool mempool_fault LABELS unit)
+mempool_test(test_pool_threads SOURCES test_pool_threads.c LIBS mempool_pool LABELS unit concurrent)
