@@ -229,7 +229,7 @@ static void test_registry_list_pages_through_named_pools(void **state)
 {
 	struct registry *registry = open_registry(UINT64_MAX);
 	struct pool *pools[7];
-	char name[16];
+	char name[24];
 	uint64_t after = 0, n_seen = 0;
 	uint32_t n;
 
