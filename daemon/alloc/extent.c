@@ -1,15 +1,11 @@
 // SPDX-License-Identifier: MIT
 /*
- * Who may write: the holder of the pool's mutex, and of the records only this file.
+ * Who may write: the holder of the pool's mutex, and of the records only this file (and extent_recover.c, before anybody is served).
  *
- * What a kill between two stores leaves. The truth is the records in state LIVE or LEASED; gaps, links, classes, buckets and
- * the unused chain are rebuilt from them. So the order that counts is that of the four words of one record:
- *  - An extent becomes LIVE by its word `what`, stored last (release): before that store it is a gap, after it a block whose
- *    offset, owner and origin were all there.
- *  - It stops being LIVE by `what` again, stored first: whatever is done to its other words afterwards is of no account.
- *  - A hand-over is one store of `whose`; flags and a new size are one store of `what`. A resize also changes the slack in `where`:
- *    a kill between the two leaves the size true and the slack, a figure, not.
- * Everything else here may be half done.
+ * The truth is the records in state LIVE or LEASED; gaps, links, classes, buckets and the unused chain are rebuilt from
+ * them. A store to such a record is noted first (intent.h), so that a kill leaves all or nothing of what the operation did to
+ * the truth. A record that stops being LIVE has its four words noted at that moment, and one that becomes LIVE has the other
+ * three before `what`: so stores to a record that is not LIVE need no note. Everything else here may be half done.
  */
 #include <errno.h>
 
@@ -21,19 +17,46 @@
 
 /* ---- records ---- */
 
+static bool is_truth(const struct extent_map *map, uint32_t extent)
+{
+	return extent_state(map, extent) == EXTENT_LIVE;
+}
+
+static void note_word(struct extent_map *map, _Atomic uint64_t *word)
+{
+	intent_note(map->ledger, word, extent_word(word));
+}
+
 static void set_place(struct extent_map *map, uint32_t extent, uint64_t offset, uint32_t slack)
 {
-	store_word(&extent_record(map, extent)->where, offset | (uint64_t)slack << 48);
+	struct extent_record *record = extent_record(map, extent);
+
+	if (is_truth(map, extent))
+		note_word(map, &record->where);
+	intent_store(&record->where, offset | (uint64_t)slack << 48);
 }
 
 static void set_what(struct extent_map *map, uint32_t extent, uint64_t size, enum extent_state state, unsigned flags)
 {
-	store_word(&extent_record(map, extent)->what, pack_what(size, state, flags));
+	struct extent_record *record = extent_record(map, extent);
+
+	if (is_truth(map, extent) && state != EXTENT_LIVE) {
+		note_word(map, &record->where);
+		note_word(map, &record->origin);
+		note_word(map, &record->whose);
+	}
+	if (is_truth(map, extent) || state == EXTENT_LIVE)
+		note_word(map, &record->what);
+	intent_store(&record->what, pack_what(size, state, flags));
 }
 
 static void set_whose(struct extent_map *map, uint32_t extent, uint32_t owner, uint32_t since_s)
 {
-	store_word(&extent_record(map, extent)->whose, owner | (uint64_t)since_s << 32);
+	struct extent_record *record = extent_record(map, extent);
+
+	if (is_truth(map, extent))
+		note_word(map, &record->whose);
+	intent_store(&record->whose, owner | (uint64_t)since_s << 32);
 }
 
 static void make_gap(struct extent_map *map, uint32_t extent, uint64_t offset, uint64_t size, uint32_t now_s)
@@ -129,6 +152,40 @@ static void unhang(struct extent_map *map, uint32_t extent, struct extent_owner 
 	ownerp->n_bytes -= extent_size(map, extent);
 }
 
+/* ---- gaps ---- */
+
+static void insert_gap(struct extent_map *map, uint64_t offset, uint64_t size, uint32_t before, uint32_t since_s)
+{
+	uint32_t gap = index_take(map);
+
+	make_gap(map, gap, offset, size, since_s);
+	link_after(map, gap, before);
+	gap_insert(map, gap);
+}
+
+void map_append_gap(struct extent_map *map, uint64_t offset, uint64_t size, uint32_t since_s)
+{
+	insert_gap(map, offset, size, map->tail, since_s);
+}
+
+void map_append_live(struct extent_map *map, uint32_t extent)
+{
+	link_after(map, extent, map->tail);
+	hash_insert(map, extent);
+	map->n_live++;
+	map->requested_bytes += extent_size(map, extent) - extent_slack(map, extent);
+}
+
+void map_forget_index(struct extent_map *map, uint32_t extent)
+{
+	index_give(map, extent);
+}
+
+void extent_map_hang(struct extent_map *map, uint32_t extent, struct extent_owner *ownerp)
+{
+	hang(map, extent, ownerp);
+}
+
 /* ---- life ---- */
 
 void extent_map_shape(struct ledger_shape *shape, uint64_t max_bytes)
@@ -141,11 +198,13 @@ void extent_map_shape(struct ledger_shape *shape, uint64_t max_bytes)
 	shape->elem_bytes[LEDGER_EXTENTS] = sizeof(struct extent_record);
 	shape->elem_bytes[LEDGER_LINKS] = sizeof(struct extent_links);
 	shape->elem_bytes[LEDGER_BUCKETS] = sizeof(uint32_t);
+	shape->elem_bytes[LEDGER_INTENT] = sizeof(struct intent_entry);
+	shape->n_max[LEDGER_INTENT] = INTENT_N_MAX;
 	shape->n_max[LEDGER_EXTENTS] = shape->n_max[LEDGER_LINKS] = (uint32_t)n;
 	shape->n_max[LEDGER_BUCKETS] = (uint32_t)(n > 64 ? n : 64);
 }
 
-int extent_map_init(struct extent_map *map, struct ledger *ledger, uint64_t first_offset, uint64_t total_bytes)
+int map_init_empty(struct extent_map *map, struct ledger *ledger, uint64_t first_offset, uint64_t total_bytes)
 {
 	int r;
 
@@ -161,13 +220,19 @@ int extent_map_init(struct extent_map *map, struct ledger *ledger, uint64_t firs
 		for (unsigned sl = 0; sl < EXTENT_SL_N; sl++)
 			map->class_root[fl][sl] = EXTENT_NONE;
 	r = hash_init(map);
+	return r ? r : intent_reserve(ledger, INTENT_N_LEAST);
+}
+
+int extent_map_init(struct extent_map *map, struct ledger *ledger, uint64_t first_offset, uint64_t total_bytes)
+{
+	int r;
+
+	r = map_init_empty(map, ledger, first_offset, total_bytes);
 	if (!r)
 		r = reserve_indexes(map, 1);
 	if (r)
 		return r;
-	make_gap(map, index_take(map), first_offset, total_bytes, 0);
-	link_after(map, 0, EXTENT_NONE);
-	gap_insert(map, 0);
+	map_append_gap(map, first_offset, total_bytes, 0);
 	return 0;
 }
 
@@ -229,15 +294,6 @@ static uint32_t find_place(const struct extent_map *map, const struct want *want
 	return find_one_by_one(map, want, startp);
 }
 
-static void insert_gap(struct extent_map *map, uint64_t offset, uint64_t size, uint32_t before, uint32_t since_s)
-{
-	uint32_t gap = index_take(map);
-
-	make_gap(map, gap, offset, size, since_s);
-	link_after(map, gap, before);
-	gap_insert(map, gap);
-}
-
 int extent_map_take(struct extent_map *map, uint64_t size, uint64_t alignment, uint64_t bias, uint32_t slack,
 		    uint64_t origin, uint32_t now_s, uint32_t *extentp)
 {
@@ -263,7 +319,7 @@ int extent_map_take(struct extent_map *map, uint64_t size, uint64_t alignment, u
 	gap_remove(map, extent);
 	set_what(map, extent, size, EXTENT_TAKEN, 0);
 	set_place(map, extent, start, slack);
-	store_word(&extent_record(map, extent)->origin, origin);
+	intent_store(&extent_record(map, extent)->origin, origin);
 	set_whose(map, extent, EXTENT_OWNER_NONE, now_s);
 	if (start > begin)
 		insert_gap(map, begin, start - begin, extent_links(map, extent)->prev, since_s);

@@ -71,6 +71,7 @@ enum {
 	EXTENT_E_EXHAUSTED = 1, /* no gap is large enough */
 	EXTENT_E_NONE = 2,	/* no block starts there */
 	EXTENT_E_NO_ROOM = 3,	/* cannot grow in place */
+	EXTENT_E_DAMAGED = 4,	/* records say what cannot be */
 };
 
 /* Most extents of one pool, so that its books can be mapped in one piece; simply picked. */
@@ -181,6 +182,23 @@ static inline uint32_t extent_since(const struct extent_map *map, uint32_t exten
  */
 int extent_map_init(struct extent_map *map, struct ledger *ledger, uint64_t first_offset, uint64_t total_bytes)
 	MUST_CHECK;
+
+/**
+ * extent_map_recover() - the map of a ledger that ledger_open() opened: everything derived is built again from the LIVE records
+ * @since_s: of all gaps, seconds since 1970
+ * @visit:   called once for each block, longest standing first, so that it can extent_map_hang() it on its owner's list and
+ *           judge owner and origin; not 0: give up
+ * @why:     out, [n_why]: what is wrong, with EXTENT_E_DAMAGED
+ *
+ * Changes only what is derived, but for the flags of blocks: they are cleared, and to be set again with the holds and names.
+ * O(n). Return: 0; EXTENT_E_DAMAGED: overlap, out of bounds, or a record that cannot be; -ENOMEM; -ENOSPC; what @visit said.
+ */
+int extent_map_recover(struct extent_map *map, struct ledger *ledger, uint64_t first_offset, uint64_t total_bytes,
+		       uint32_t since_s, int (*visit)(void *arg, uint32_t extent), void *arg, char *why, size_t n_why)
+	MUST_CHECK;
+
+/** extent_map_hang() - put a block on its owner's list, as the newest; for extent_map_recover()'s visitor */
+void extent_map_hang(struct extent_map *map, uint32_t extent, struct extent_owner *ownerp);
 
 /** extent_map_shape() - the most elements of EXTENTS, LINKS and BUCKETS that a pool of @max_bytes can need, and their size */
 void extent_map_shape(struct ledger_shape *shape, uint64_t max_bytes);

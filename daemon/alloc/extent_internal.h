@@ -6,14 +6,10 @@
 #include <assert.h>
 
 #include "alloc/extent.h"
+#include "alloc/intent.h"
 
 #define PARENT_RING EXTENT_NONE	      /* a gap that hangs in the ring of its size only */
 #define PARENT_ROOT (EXTENT_NONE - 1) /* the top of its class's trie */
-
-static inline void store_word(_Atomic uint64_t *word, uint64_t value)
-{
-	atomic_store_explicit(word, value, memory_order_release);
-}
 
 static inline uint64_t pack_what(uint64_t size, enum extent_state state, unsigned flags)
 {
@@ -29,6 +25,16 @@ static inline bool extent_is_gap(const struct extent_map *map, uint32_t extent)
 {
 	return extent != EXTENT_NONE && extent_state(map, extent) == EXTENT_GAP;
 }
+
+/* extent.c, for extent_recover.c: a map built up from its low end */
+int map_init_empty(struct extent_map *map, struct ledger *ledger, uint64_t first_offset, uint64_t total_bytes)
+	MUST_CHECK;
+/** map_append_gap() - behind the last extent; there is an index for it */
+void map_append_gap(struct extent_map *map, uint64_t offset, uint64_t size, uint32_t since_s);
+/** map_append_live() - behind the last extent; hung on no list yet; the hash has room */
+void map_append_live(struct extent_map *map, uint32_t extent);
+/** map_forget_index() - it has no extent: the unused chain gets it */
+void map_forget_index(struct extent_map *map, uint32_t extent);
 
 /* extent_gap.c: gaps by size */
 struct size_class {

@@ -6,7 +6,10 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+#include "alloc/intent.h"
 
 #define LEDGER_PAGE 4096u
 #define LEDGER_STEP_BYTES \
@@ -22,40 +25,124 @@ static int back(int fd, uint64_t offset, uint64_t n_bytes)
 	return -r;
 }
 
+/* Lays the tables out behind the header. Return: the length of the object */
+static uint64_t lay_out(struct ledger *ledger, const struct ledger_shape *shape)
+{
+	uint64_t end = LEDGER_PAGE;
+
+	for (int id = 0; id < LEDGER_TABLE_N; id++) {
+		struct ledger_table *table = &ledger->tables[id];
+
+		*table = (struct ledger_table){
+			.file_offset = end, .elem_bytes = shape->elem_bytes[id], .n_max = shape->n_max[id]};
+		end += round_up((uint64_t)shape->elem_bytes[id] * shape->n_max[id], LEDGER_PAGE);
+	}
+	return end;
+}
+
+static int map_object(struct ledger *ledger, int fd, uint64_t n_bytes)
+{
+	void *map = mmap(NULL, n_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+
+	if (map == MAP_FAILED)
+		return -errno;
+	ledger->map = map;
+	ledger->map_bytes = n_bytes;
+	ledger->header = map;
+	for (int id = 0; id < LEDGER_TABLE_N; id++)
+		ledger->tables[id].base = ledger->map + ledger->tables[id].file_offset;
+	return 0;
+}
+
 int ledger_init(struct ledger *ledger, int fd, const struct ledger_shape *shape)
 {
 	struct ledger made = LEDGER_NULL;
-	uint64_t end = LEDGER_PAGE;
-	void *map;
+	uint64_t n_bytes = lay_out(&made, shape);
 	int r;
 
-	for (int id = 0; id < LEDGER_TABLE_N; id++) {
-		uint64_t n_bytes = (uint64_t)shape->elem_bytes[id] * shape->n_max[id];
-
-		made.tables[id].file_offset = end;
-		made.tables[id].elem_bytes = shape->elem_bytes[id];
-		made.tables[id].n_max = shape->n_max[id];
-		end += round_up(n_bytes, LEDGER_PAGE);
-	}
-	if (ftruncate(fd, (off_t)end))
+	static_assert(sizeof(struct ledger_header) <= LEDGER_PAGE, "the header is one page");
+	if (ftruncate(fd, (off_t)n_bytes))
 		return -errno;
 	r = back(fd, 0, LEDGER_PAGE);
+	if (!r)
+		r = map_object(&made, fd, n_bytes);
 	if (r)
 		return r;
-	map = mmap(NULL, end, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
-	if (map == MAP_FAILED)
-		return -errno;
-	made.map = map;
-	made.map_bytes = end;
 	made.backed_bytes = LEDGER_PAGE;
-	made.header = map;
-	for (int id = 0; id < LEDGER_TABLE_N; id++)
-		made.tables[id].base = made.map + made.tables[id].file_offset;
-	made.header->magic = LEDGER_MAGIC;
+	made.header->file_bytes = n_bytes;
 	made.header->version = LEDGER_VERSION;
 	made.header->header_bytes = sizeof(*made.header);
+	made.header->magic = LEDGER_MAGIC;
 	made.fd = fd;
 	*ledger = made;
+	return 0;
+}
+
+int ledger_peek(int fd, struct ledger_header *header)
+{
+	struct stat st;
+	ssize_t n;
+
+	if (fstat(fd, &st))
+		return -errno;
+	n = pread(fd, header, sizeof(*header), 0);
+	if (n < 0)
+		return -errno;
+	if ((size_t)n < sizeof(header->magic) + 2 * sizeof(uint32_t) || header->magic != LEDGER_MAGIC)
+		return LEDGER_E_FOREIGN;
+	if (header->version != LEDGER_VERSION)
+		return LEDGER_E_VERSION;
+	if ((size_t)n < sizeof(*header) || header->header_bytes != sizeof(*header) ||
+	    header->file_bytes != (uint64_t)st.st_size)
+		return LEDGER_E_DAMAGED;
+	return 0;
+}
+
+/* What counts has its pages: they are there already, unless somebody has meddled with the object. */
+static int back_again(struct ledger *ledger)
+{
+	int r = back(ledger->fd, 0, LEDGER_PAGE);
+
+	ledger->backed_bytes = LEDGER_PAGE;
+	for (int id = 0; !r && id < LEDGER_TABLE_N; id++) {
+		struct ledger_table *table = &ledger->tables[id];
+		uint64_t n = atomic_load_explicit(&ledger->header->n_backed[id], memory_order_relaxed), n_bytes;
+
+		if (n > table->n_max)
+			return LEDGER_E_DAMAGED;
+		table->n_backed = (uint32_t)n;
+		n_bytes = round_up(n * table->elem_bytes, LEDGER_PAGE);
+		if (n_bytes)
+			r = back(ledger->fd, table->file_offset, n_bytes);
+		ledger->backed_bytes += n_bytes;
+	}
+	return r;
+}
+
+int ledger_open(struct ledger *ledger, int fd, const struct ledger_shape *shape)
+{
+	struct ledger opened = LEDGER_NULL;
+	struct ledger_header header;
+	uint64_t n_bytes = lay_out(&opened, shape);
+	int r;
+
+	r = ledger_peek(fd, &header);
+	if (!r && header.file_bytes != n_bytes)
+		r = LEDGER_E_DAMAGED;
+	if (!r)
+		r = map_object(&opened, fd, n_bytes);
+	if (r)
+		return r;
+	opened.fd = fd;
+	r = back_again(&opened);
+	if (!r)
+		r = intent_take_back(&opened);
+	if (r) {
+		opened.fd = -1; /* the caller's */
+		ledger_deinit(&opened);
+		return r;
+	}
+	*ledger = opened;
 	return 0;
 }
 
@@ -100,5 +187,6 @@ int ledger_reserve(struct ledger *ledger, enum ledger_table_id id, uint32_t n)
 	}
 	n_backed = end / table->elem_bytes;
 	table->n_backed = n_backed < table->n_max ? (uint32_t)n_backed : table->n_max;
+	atomic_store_explicit(&ledger->header->n_backed[id], table->n_backed, memory_order_release);
 	return 0;
 }

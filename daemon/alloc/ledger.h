@@ -1,7 +1,7 @@
 #pragma once
 // SPDX-License-Identifier: MIT
 /*
- * ledger - the daemon-only shared memory object with the books of one pool: a header and tables of fixed-size elements
+ * ledger - a daemon-only shared memory object with books in it: a header and tables of fixed-size elements
  *
  * Knows bytes, tables and backing; not what the elements mean (but for the header), and no names, sockets or clients.
  *
@@ -9,8 +9,11 @@
  * have, so that elements never move and are named by index; there are no pointers in it. A table counts an element only
  * after its pages were allocated (posix_fallocate): a store to an element that counts cannot fault.
  *
- * Two kinds of table: *truth*, which cannot be derived and which a restarted daemon will read; and *derived* (links,
- * hash buckets), which live here too so that one mechanism backs all books and one figure tells what they cost.
+ * Two kinds of table: *truth*, which cannot be derived and which a restarted daemon reads; and *derived* (links, hash
+ * buckets), which live here too so that one mechanism backs all books and one figure tells what they cost.
+ *
+ * Stores to truth are made under one mutex, by way of an intent (intent.h), which makes all that happens under one hold of
+ * it happen whole or not at all. There is one such object for each pool, and one for the registry of an instance.
  */
 #include <stdatomic.h>
 #include <stddef.h>
@@ -29,18 +32,23 @@ enum ledger_table_id {
 	LEDGER_HOLDS,	    /* truth: retains */
 	LEDGER_NAMES,	    /* truth: names of blocks */
 	LEDGER_BACKED,	    /* truth: one bit per backing unit of the data segment, in uint64_t words */
+	LEDGER_INTENT,	    /* struct intent_entry: what an operation has changed so far */
 	LEDGER_TABLE_N,
 };
 
-/* the first page of the object */
+/* the first page of the object; it and its words never move */
 struct ledger_header {
 	uint64_t magic;
 	uint32_t version;
 	uint32_t header_bytes;
+	uint64_t file_bytes;	  /* length of the object */
+	_Atomic uint64_t n_noted; /* entries of the intent that count; 0: no operation is under way */
+	_Atomic uint64_t
+		n_backed[LEDGER_TABLE_N]; /* elements of each table that count; stored after their pages are there */
 	uint64_t pool_id;
-	uint64_t total_bytes; /* the pool's present size */
-	uint64_t max_bytes;   /* what it may grow to */
-	uint64_t created_s;   /* seconds since 1970 */
+	_Atomic uint64_t total_bytes; /* the pool's present size */
+	uint64_t max_bytes;	      /* what it may grow to */
+	uint64_t created_s;	      /* seconds since 1970 */
 	uint32_t uid, gid, mode;
 	uint32_t lifetime, fill, lease, guard, reserve; /* as the public enums */
 	uint32_t unit_bytes;				/* what one backed bit stands for */
@@ -62,6 +70,7 @@ struct ledger {
 	uint8_t *map; /* [map_bytes] */
 	size_t map_bytes;
 	uint64_t backed_bytes; /* what has been allocated for the object so far */
+	uint32_t n_noted;      /* as in the header */
 	struct ledger_header *header;
 	struct ledger_table tables[LEDGER_TABLE_N];
 };
@@ -84,6 +93,30 @@ struct ledger_shape { /* per table: bytes of an element and the most there can b
  * Return: 0; -ENOSPC no room for the first page; -ENOMEM, -errno of ftruncate or mmap.
  */
 int ledger_init(struct ledger *ledger, int fd, const struct ledger_shape *shape) MUST_CHECK;
+
+enum {
+	LEDGER_E_FOREIGN = 1, /* not one of ours */
+	LEDGER_E_VERSION,     /* of another format */
+	LEDGER_E_DAMAGED,     /* what it says cannot be */
+};
+
+/**
+ * ledger_peek() - read the header of an object that may be a ledger, without mapping it
+ * @header: out; checked for magic, version and length only: everything else in it may be anything
+ * Return: 0; LEDGER_E_*; -errno
+ */
+int ledger_peek(int fd, struct ledger_header *header) MUST_CHECK;
+
+/**
+ * ledger_open() - map an existing ledger, as a killed daemon left it; take back what was under way (intent.h)
+ * @fd: read-write; consumed when 0 is returned, the caller's otherwise
+ * @shape: as it was made with
+ *
+ * Backs again what counts, so that nothing that is read or written later can fault. Running it again after a kill in
+ * the middle does the same.
+ * Return: 0; LEDGER_E_*; -ENOSPC, -ENOMEM, -errno
+ */
+int ledger_open(struct ledger *ledger, int fd, const struct ledger_shape *shape) MUST_CHECK;
 
 /** ledger_deinit() - unmap and close; may run twice, or on LEDGER_NULL */
 void ledger_deinit(struct ledger *ledger);

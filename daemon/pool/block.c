@@ -140,6 +140,8 @@ static int claim_run(struct claim *claim)
 
 	r = claim_measure(claim);
 	if (!r)
+		r = intent_reserve(&pool->ledger, (uint32_t)claim->n + POOL_NOTES);
+	if (!r)
 		r = charge_blocks(pool, claim->account, claim->n, claim->n_bytes);
 	if (r)
 		return r;

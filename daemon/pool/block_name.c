@@ -67,7 +67,7 @@ void block_name_add(struct pool *pool, uint32_t extent, const void *name, size_t
 	memcpy(record->name, name, n_bytes);
 	record->hash = hash;
 	record->child[0] = record->child[1] = POOL_NONE;
-	record->n_bytes = (uint32_t)n_bytes;
+	intent_set(&pool->ledger, &record->n_bytes, n_bytes);
 	*place = index;
 	extent_links(&pool->map, extent)->name = index;
 	extent_map_set_flags(&pool->map, extent, extent_flags(&pool->map, extent) | EXTENT_NAMED);
@@ -102,7 +102,7 @@ void block_name_remove(struct pool *pool, uint32_t extent)
 		memcpy(name_record(pool, heir)->child, record->child, sizeof(record->child));
 		*place = heir;
 	}
-	record->n_bytes = 0;
+	intent_set(&pool->ledger, &record->n_bytes, 0);
 	record_give(pool, &pool->names, index);
 	extent_map_set_flags(&pool->map, extent, extent_flags(&pool->map, extent) & ~(unsigned)EXTENT_NAMED);
 }

@@ -224,7 +224,7 @@ static void dump_holds(const struct pool *pool, FILE *out)
 {
 	for (uint32_t i = 0; i < pool->holds.n_high; i++)
 		if (hold_record(pool, i)->n)
-			fprintf(out, "  hold: session %" PRIu64 " retains 0x%" PRIx64 " %u times\n",
+			fprintf(out, "  hold: session %" PRIu64 " retains 0x%" PRIx64 " %" PRIu64 " times\n",
 				session_of(pool, hold_record(pool, i)->member),
 				block_offset(pool, hold_record(pool, i)->extent), hold_record(pool, i)->n);
 }

@@ -56,7 +56,7 @@ int hold_add(struct pool *pool, uint32_t extent, struct pool_member *member)
 	if (hold != POOL_NONE) {
 		if (hold_record(pool, hold)->n == UINT32_MAX)
 			return -ENOSPC;
-		hold_record(pool, hold)->n++;
+		intent_set(&pool->ledger, &hold_record(pool, hold)->n, hold_record(pool, hold)->n + 1);
 		return 0;
 	}
 	r = record_reserve(pool, &pool->holds);
@@ -66,7 +66,7 @@ int hold_add(struct pool *pool, uint32_t extent, struct pool_member *member)
 	record = hold_record(pool, hold);
 	record->extent = extent;
 	record->member = member->index;
-	record->n = 1;
+	intent_set(&pool->ledger, &record->n, 1);
 	link_to_block(pool, extent, hold);
 	link_to_member(pool, member, hold);
 	return 0;
@@ -105,7 +105,7 @@ bool hold_drop(struct pool *pool, uint32_t hold, uint32_t n)
 	uint32_t extent = record->extent;
 
 	assert(n && n <= record->n);
-	record->n -= n;
+	intent_set(&pool->ledger, &record->n, record->n - n);
 	if (record->n)
 		return false;
 	unlink_from_block(pool, record);

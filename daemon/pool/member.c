@@ -39,7 +39,7 @@ static void write_record(struct pool *pool, const struct pool_member *member, co
 	record->uid = who->uid;
 	record->pid = who->pid;
 	memcpy(record->command, who->command, sizeof(record->command));
-	record->state = MEMBER_ACTIVE;
+	intent_set(&pool->ledger, &record->state, MEMBER_ACTIVE);
 }
 
 /* Ids rise, so that a new session belongs at the end or near it. */
@@ -170,10 +170,19 @@ static bool leave_some(const struct leaving *leaving)
 			leave_hold(leaving);
 		else
 			leave_block(leaving);
+		pool_commit(leaving->pool); /* each is an operation of its own */
 		if (step_is_over(&step))
 			return true;
 	}
 	return false;
+}
+
+static void set_state(struct pool *pool, const struct pool_member *member, enum member_state state)
+{
+	_Atomic uint64_t *word = &member_record(pool, member->index)->state;
+
+	if (*word != state)
+		intent_set(&pool->ledger, word, state);
 }
 
 bool pool_leave_step(struct pool_member *member, struct pool_warning *report)
@@ -183,12 +192,13 @@ bool pool_leave_step(struct pool_member *member, struct pool_warning *report)
 	bool more;
 
 	pool_lock_after_others(pool);
-	member_record(pool, member->index)->state = MEMBER_ENDING;
+	set_state(pool, member, MEMBER_ENDING);
+	pool_commit(pool);
 	more = !pool->is_destroyed && leave_some(&leaving); /* of a destroyed pool, nothing is left to be dropped */
 	if (!more) {
 		unlink_member(pool, member);
 		pool->members[member->index] = NULL;
-		member_record(pool, member->index)->state = MEMBER_UNUSED;
+		set_state(pool, member, MEMBER_UNUSED);
 		record_give(pool, &pool->member_records, member->index);
 	}
 	pool_unlock(pool);

@@ -284,7 +284,7 @@ static void show_block(const struct pool *pool, uint32_t extent, struct pool_ext
 	if (extent_flags(map, extent) & EXTENT_NAMED) {
 		name = name_record(pool, extent_links(map, extent)->name);
 		memcpy(shown->name, name->name, name->n_bytes);
-		shown->n_name_bytes = name->n_bytes;
+		shown->n_name_bytes = (uint32_t)name->n_bytes;
 	}
 }
 

@@ -43,6 +43,7 @@ void pool_lock(struct pool *pool)
 void pool_unlock(struct pool *pool)
 {
 	assert(pool_is_locked(pool));
+	pool_commit(pool); /* what happened under one hold of the mutex happened whole */
 	atomic_store_explicit(&pool->locked_by, (pthread_t)0, memory_order_relaxed);
 	pthread_mutex_unlock(&pool->mutex);
 }
@@ -428,7 +429,7 @@ static int resize_locked(struct pool *pool, uint64_t total)
 	if (total > pool->map.total_bytes)
 		r = grow(pool, total);
 	if (!r)
-		pool->ledger.header->total_bytes = total;
+		intent_set(&pool->ledger, &pool->ledger.header->total_bytes, total);
 	return r;
 }
 

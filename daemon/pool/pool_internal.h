@@ -17,6 +17,7 @@
 #include <assert.h>
 #include <time.h>
 
+#include "alloc/intent.h"
 #include "pool/pool.h"
 
 #define POOL_OWNER	 (EXTENT_OWNER_NONE - 1) /* owner number of what is the pool's */
@@ -25,8 +26,15 @@
 #define POOL_NAMES_MAX	 (1u << 22)		 /* simply picked */
 #define POOL_FREED_N	 1024u			 /* freed offsets remembered; simply picked */
 #define POOL_NONE	 UINT32_MAX		 /* no record */
+#define POOL_NOTES	 32u			 /* words that one operation on one block changes, and more */
 
-/* ---- records in the ledger ---- */
+/*
+ * ---- records in the ledger ----
+ *
+ * Each has one word that says whether it counts, stored to by intent_set(). A new record is filled first, and that word
+ * stored last; what is beside it is only ever changed while the record does not count. A record that was given back is not
+ * taken again in the same operation: taking the operation back would bring it to life with another's fields.
+ */
 
 enum member_state {
 	MEMBER_UNUSED = 0,
@@ -39,13 +47,14 @@ struct member_record {
 	uint64_t since_s;
 	uint32_t uid;
 	int32_t pid;
-	uint32_t state;	      /* enum member_state; stored last */
-	uint32_t unused_next; /* derived */
+	_Atomic uint64_t state; /* enum member_state: whether it counts */
+	uint32_t unused_next;	/* derived */
+	uint32_t reserved;
 	char command[24];
 };
 
-struct hold_record { /* one session retains one block, n times */
-	uint32_t n;  /* stored last; 0: the record is unused */
+struct hold_record {	    /* one session retains one block, n times */
+	_Atomic uint64_t n; /* 0: the record is unused */
 	uint32_t extent;
 	uint32_t member;
 	uint32_t block_prev, block_next;   /* derived: holds of one block; of an unused one, block_next is the next */
@@ -53,10 +62,10 @@ struct hold_record { /* one session retains one block, n times */
 };
 
 struct name_record {
-	uint32_t n_bytes; /* stored last; 0: the record is unused */
-	uint32_t extent;
+	_Atomic uint64_t n_bytes; /* 0: the record is unused */
+	uint64_t hash;		  /* derived */
 	uint8_t name[NAME_BYTES_MAX];
-	uint64_t hash;	   /* derived */
+	uint32_t extent;
 	uint32_t child[2]; /* derived: the tree of names; of an unused one, child[0] is the next */
 };
 
@@ -141,6 +150,12 @@ static inline void pool_hand_over(struct pool *pool)
 {
 	pool_unlock(pool);
 	pool_lock_after_others(pool);
+}
+
+/* What was done since the last commit stays, whatever comes; letting go of the mutex does this too. */
+static inline void pool_commit(struct pool *pool)
+{
+	intent_commit(&pool->ledger);
 }
 
 static inline bool pool_is_locked(const struct pool *pool)

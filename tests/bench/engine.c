@@ -50,6 +50,7 @@ static uint64_t take(void)
 
 	must(!extent_map_take(&t.map, size, EXTENT_GRANULE, 0, 0, 1, 1, &extent), "take");
 	extent_map_publish(&t.map, extent, 0, &t.owner);
+	intent_commit(&t.ledger);
 	return extent_offset(&t.map, extent);
 }
 
@@ -59,6 +60,7 @@ static void give(uint64_t offset)
 
 	must(!extent_map_find(&t.map, offset, &extent), "find");
 	extent_map_give(&t.map, extent, &t.owner, 1);
+	intent_commit(&t.ledger);
 }
 
 /* the newest block goes at once: all memory is warm */

@@ -107,6 +107,7 @@ static bool ours_take(uint64_t size, uint64_t *offsetp)
 	if (r)
 		return false;
 	extent_map_publish(&t.map, extent, 0, &t.owner);
+	intent_commit(&t.ledger);
 	*offsetp = extent_offset(&t.map, extent);
 	return true;
 }
@@ -117,6 +118,7 @@ static void ours_give(uint64_t offset, uint64_t size)
 
 	must(!extent_map_find(&t.map, offset, &extent) && extent_size(&t.map, extent) == size, "find");
 	extent_map_give(&t.map, extent, &t.owner, 1);
+	intent_commit(&t.ledger);
 }
 
 static void ours_deinit(void)

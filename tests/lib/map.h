@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "alloc/extent.h"
+#include "alloc/intent.h"
 
 #define MAP_FIRST 4096u
 

@@ -2,6 +2,7 @@
 mempool_test(test_ledger SOURCES test_ledger.c LIBS mempool_alloc LABELS unit)
 target_link_options(test_ledger PRIVATE -Wl,--wrap=posix_fallocate)
 mempool_test(test_extent SOURCES test_extent.c LIBS mempool_alloc mempool_fault LABELS unit)
+mempool_test(test_extent_recover SOURCES test_extent_recover.c LIBS mempool_alloc LABELS unit)
 mempool_test(test_extent_model SOURCES test_extent_model.c extent_reference.c LIBS mempool_alloc LABELS unit)
 
 # extent_mutant(NAME): see mutants/mutate. The mutated file's functions replace the library's, which is searched last.

@@ -25,7 +25,14 @@ static int take(uint64_t size, uint64_t alignment, uint64_t bias, uint32_t *exte
 
 	if (!r)
 		extent_map_publish(&t.map, *extentp, 3, &t.owner);
+	intent_commit(&t.ledger);
 	return r;
+}
+
+static void give(uint32_t extent)
+{
+	extent_map_give(&t.map, extent, &t.owner, 2);
+	intent_commit(&t.ledger);
 }
 
 static void test_extent_smallest_pool_serves_its_only_granule(void **state)
@@ -38,7 +45,7 @@ static void test_extent_smallest_pool_serves_its_only_granule(void **state)
 	assert_int_equal(take(16, 16, 0, &a), 0);
 	assert_int_equal(extent_offset(&t.map, a), MAP_FIRST);
 	assert_int_equal(take(16, 16, 0, &b), EXTENT_E_EXHAUSTED);
-	extent_map_give(&t.map, a, &t.owner, 2);
+	give(a);
 	assert_int_equal(take(16, 16, 0, &b), 0);
 	end();
 }
@@ -55,11 +62,11 @@ static void test_extent_every_granule_can_be_a_block(void **state)
 	assert_int_equal(t.map.free_bytes, 0);
 	assert_int_equal(extent_map_largest_gap(&t.map), 0);
 	for (int i = 0; i < 1000; i += 2)
-		extent_map_give(&t.map, extents[i], &t.owner, 2);
+		give(extents[i]);
 	assert_int_equal(extent_map_check(&t.map, stderr), 0);
 	assert_int_equal(take(32, 16, 0, &one), EXTENT_E_EXHAUSTED);
 	for (int i = 1; i < 1000; i += 2)
-		extent_map_give(&t.map, extents[i], &t.owner, 2);
+		give(extents[i]);
 	assert_int_equal(t.map.n_gaps, 1);
 	assert_int_equal(t.owner.n_blocks, 0);
 	end();
@@ -102,7 +109,7 @@ static void test_extent_largest_gap_can_always_be_had(void **state)
 	while (n < 300 && !take(16 * (1 + n * 37 % 211), 16, 0, &extents[n]))
 		n++;
 	for (uint32_t i = 0; i < n; i += 3)
-		extent_map_give(&t.map, extents[i], &t.owner, 2);
+		give(extents[i]);
 	while (extent_map_largest_gap(&t.map)) {
 		assert_int_equal(take(extent_map_largest_gap(&t.map) + 16, 16, 0, &one), EXTENT_E_EXHAUSTED);
 		assert_int_equal(take(extent_map_largest_gap(&t.map), 16, 0, &one), 0);
@@ -120,7 +127,7 @@ static void test_extent_resize_grows_into_the_gap_behind_and_back(void **state)
 	assert_int_equal(take(64, 16, 0, &a), 0);
 	assert_int_equal(take(64, 16, 0, &b), 0);
 	assert_int_equal(extent_map_resize(&t.map, a, 128, 0, &t.owner, 2), EXTENT_E_NO_ROOM);
-	extent_map_give(&t.map, b, &t.owner, 2);
+	give(b);
 	assert_int_equal(extent_map_resize(&t.map, a, 4096, 0, &t.owner, 2), 0);
 	assert_int_equal(t.map.n_gaps, 0);
 	assert_int_equal(extent_map_resize(&t.map, a, 4112, 0, &t.owner, 2), EXTENT_E_NO_ROOM);
@@ -157,7 +164,7 @@ static void test_extent_at_is_right_with_any_hint(void **state)
 	for (int i = 0; i < 64; i++)
 		assert_int_equal(take(160, 16, 0, &extents[i]), 0);
 	for (int i = 0; i < 64; i += 2)
-		extent_map_give(&t.map, extents[i], &t.owner, 2);
+		give(extents[i]);
 	for (uint64_t at = MAP_FIRST; at < MAP_FIRST + 64 * 160; at += 8)
 		for (uint32_t hint = 0; hint < 140; hint += 7) {
 			one = extent_map_at(&t.map, at, hint == 133 ? EXTENT_NONE : hint);
@@ -178,7 +185,7 @@ static void test_extent_largest_gaps_are_sorted(void **state)
 	for (uint32_t i = 0; i < 200; i++)
 		assert_int_equal(take(16 * (1 + i * 53 % 97), 16, 0, &extents[i]), 0);
 	for (uint32_t i = 0; i < 200; i += 2)
-		extent_map_give(&t.map, extents[i], &t.owner, 2);
+		give(extents[i]);
 	n = extent_map_largest_gaps(&t.map, gaps, 150);
 	assert_int_equal(n, t.map.n_gaps);
 	for (uint32_t i = 1; i < n; i++)
@@ -207,7 +214,7 @@ static void test_extent_full_books_refuse_and_change_nothing(void **state)
 	assert_true(t.map.free_bytes == free_bytes);
 	assert_int_equal(extent_map_check(&t.map, stderr), 0);
 	while (t.owner.head != EXTENT_NONE)
-		extent_map_give(&t.map, t.owner.head, &t.owner, 2); /* giving back needs no space */
+		give(t.owner.head); /* giving back needs no space */
 	assert_int_equal(t.map.n_gaps, 1);
 	end();
 }

@@ -372,14 +372,17 @@ static void play_map(const struct kind *kind, uint32_t number, uint64_t seed)
 	compare_whole(play);
 	for (; play->step < kind->n_steps; play->step++) {
 		step(play);
+		intent_commit(&play->world.ledger);
 		compare_largest(play);
 		if (play->reference.n > histogram.n_extents_most)
 			histogram.n_extents_most = play->reference.n;
 		if (play->step % kind->compare_every == 0)
 			compare_whole(play);
 	}
-	for (uint32_t at; (at = random_block(play)) < play->reference.n;)
+	for (uint32_t at; (at = random_block(play)) < play->reference.n;) {
 		do_give(play, at);
+		intent_commit(&play->world.ledger);
+	}
 	compare_whole(play);
 	MUST(play, play->map->n_gaps == 1 && play->map->free_bytes == play->reference.total_bytes,
 	     "all given back is not one gap");

@@ -81,8 +81,10 @@ static bool is_zero(const void *bytes, size_t n)
 static void test_ledger_init_gives_an_empty_header_and_tables_that_count_nothing(void **state)
 {
 	struct ledger ledger = make(&shape);
-	struct ledger_header header = {
-		.magic = LEDGER_MAGIC, .version = LEDGER_VERSION, .header_bytes = sizeof(struct ledger_header)};
+	struct ledger_header header = {.magic = LEDGER_MAGIC,
+				       .version = LEDGER_VERSION,
+				       .header_bytes = sizeof(struct ledger_header),
+				       .file_bytes = ledger.map_bytes};
 
 	(void)state;
 	assert_memory_equal(ledger.header, &header, sizeof(header));
