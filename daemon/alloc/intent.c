@@ -4,7 +4,7 @@
 /* The word at @at, if it is one that counts: of the header, or of an element of a table. */
 static _Atomic uint64_t *word_at(const struct ledger *ledger, uint64_t at)
 {
-	bool counts = at >= offsetof(struct ledger_header, total_bytes) && at < sizeof(struct ledger_header);
+	bool counts = at == offsetof(struct ledger_header, total_bytes); /* the one word of the header that is noted */
 
 	if (at % sizeof(uint64_t))
 		return NULL;

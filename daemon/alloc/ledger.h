@@ -24,6 +24,11 @@
 #define LEDGER_MAGIC   0x726567646c6d656dULL /* "memldger", little-endian */
 #define LEDGER_VERSION 1u
 
+enum ledger_kind {
+	LEDGER_POOL = 1,
+	LEDGER_REGISTRY,
+};
+
 enum ledger_table_id {
 	LEDGER_EXTENTS = 0, /* truth: struct extent_record */
 	LEDGER_LINKS,	    /* derived: struct extent_links, same index */
@@ -32,6 +37,11 @@ enum ledger_table_id {
 	LEDGER_HOLDS,	    /* truth: retains */
 	LEDGER_NAMES,	    /* truth: names of blocks */
 	LEDGER_BACKED,	    /* truth: one bit per backing unit of the data segment, in uint64_t words */
+	LEDGER_RESULTS,	    /* truth: what the last requests of each member were answered */
+	LEDGER_BATCHES,	    /* truth: offsets that belong to such an answer */
+	LEDGER_RECENT,	    /* the last operations, for people: never read to decide anything */
+	LEDGER_SESSIONS,    /* truth, the registry's: sessions of the instance */
+	LEDGER_POOLS,	    /* truth, the registry's: its pools */
 	LEDGER_INTENT,	    /* struct intent_entry: what an operation has changed so far */
 	LEDGER_TABLE_N,
 };
@@ -42,13 +52,25 @@ struct ledger_header {
 	uint32_t version;
 	uint32_t header_bytes;
 	uint64_t file_bytes;	  /* length of the object */
+	uint64_t kind;		  /* enum ledger_kind */
 	_Atomic uint64_t n_noted; /* entries of the intent that count; 0: no operation is under way */
 	_Atomic uint64_t
 		n_backed[LEDGER_TABLE_N]; /* elements of each table that count; stored after their pages are there */
+
+	/* of the registry: numbers given so far, each stored before it is used */
+	_Atomic uint64_t n_sessions;
+	_Atomic uint64_t n_pools;
+	_Atomic uint64_t n_recoveries;
+
+	/* of a pool */
+	_Atomic uint64_t total_bytes; /* its present size */
+	_Atomic uint64_t n_recent;    /* entries ever written to RECENT */
+	_Atomic uint64_t free_total;  /* for people, as are the next two: as of the last commit */
+	_Atomic uint64_t failed_total;
+	_Atomic uint64_t peak_used;
 	uint64_t pool_id;
-	_Atomic uint64_t total_bytes; /* the pool's present size */
-	uint64_t max_bytes;	      /* what it may grow to */
-	uint64_t created_s;	      /* seconds since 1970 */
+	uint64_t max_bytes; /* what it may grow to */
+	uint64_t created_s; /* seconds since 1970 */
 	uint32_t uid, gid, mode;
 	uint32_t lifetime, fill, lease, guard, reserve; /* as the public enums */
 	uint32_t unit_bytes;				/* what one backed bit stands for */

@@ -198,6 +198,7 @@ void block_describe(const struct pool *pool, uint32_t extent, struct pool_block 
 
 int pool_alloc(struct pool_member *member, uint64_t size, uint64_t alignment, unsigned flags, struct pool_block *blockp)
 {
+	const struct pool_block asked = {.size = size};
 	struct pool *pool = member->pool;
 	uint64_t extent;
 	int r;
@@ -207,9 +208,13 @@ int pool_alloc(struct pool_member *member, uint64_t size, uint64_t alignment, un
 		return POOL_E_INVALID;
 	alignment = alignment < EXTENT_GRANULE ? EXTENT_GRANULE : alignment;
 	pool_lock(pool);
-	r = note_failure(pool, block_alloc(pool, member->index, member->session, 1, &size, alignment, flags, &extent));
-	if (!r)
-		block_describe(pool, (uint32_t)extent, blockp);
+	if (!result_find(member, &r, blockp)) {
+		r = note_failure(
+			pool, block_alloc(pool, member->index, member->session, 1, &size, alignment, flags, &extent));
+		if (!r)
+			block_describe(pool, (uint32_t)extent, blockp);
+		result_put(member, RECENT_ALLOC, r, r ? &asked : blockp);
+	}
 	pool_unlock(pool);
 	return r;
 }
@@ -223,10 +228,14 @@ int pool_alloc_batch(struct pool_member *member, size_t n, const uint64_t sizes[
 		if (!sizes[i])
 			return POOL_E_INVALID;
 	pool_lock(pool);
-	r = note_failure(pool,
-			 block_alloc(pool, member->index, member->session, n, sizes, EXTENT_GRANULE, flags, offsets));
-	for (size_t i = 0; !r && i < n; i++)
-		offsets[i] = block_offset(pool, (uint32_t)offsets[i]);
+	if (!result_find_batch(member, &r, offsets, n)) {
+		r = result_reserve_batch(member, n);
+		if (!r)
+			r = block_alloc(pool, member->index, member->session, n, sizes, EXTENT_GRANULE, flags, offsets);
+		for (size_t i = 0; !r && i < n; i++)
+			offsets[i] = block_offset(pool, (uint32_t)offsets[i]);
+		result_put_batch(member, note_failure(pool, r), offsets, n);
+	}
 	pool_unlock(pool);
 	return r;
 }
@@ -270,13 +279,17 @@ int pool_find(struct pool_member *member, const void *name, size_t n_name_bytes,
 	int r = 0;
 
 	pool_lock(pool);
-	index = pool->is_destroyed ? POOL_NONE : block_name_find(pool, name, n_name_bytes);
-	if (index == POOL_NONE)
-		r = pool->is_destroyed ? POOL_E_DESTROYED : POOL_E_NO_NAME;
-	else if (retain)
-		r = hold_add(pool, name_record(pool, index)->extent, member);
-	if (!r)
-		block_describe(pool, name_record(pool, index)->extent, blockp);
+	if (!retain || !result_find(member, &r, blockp)) {
+		index = pool->is_destroyed ? POOL_NONE : block_name_find(pool, name, n_name_bytes);
+		if (index == POOL_NONE)
+			r = pool->is_destroyed ? POOL_E_DESTROYED : POOL_E_NO_NAME;
+		else if (retain)
+			r = hold_add(pool, name_record(pool, index)->extent, member);
+		if (!r)
+			block_describe(pool, name_record(pool, index)->extent, blockp);
+		if (retain)
+			result_put(member, RECENT_ACQUIRE, r, r ? NULL : blockp);
+	}
 	pool_unlock(pool);
 	return r;
 }
@@ -304,30 +317,84 @@ static int free_locked(struct pool_member *member, uint64_t offset)
 
 int pool_free(struct pool_member *member, uint64_t offset)
 {
+	const struct pool_block block = {.offset = offset};
 	int r;
 
 	pool_lock(member->pool);
-	r = free_locked(member, offset);
+	if (!result_find(member, &r, NULL))
+		r = result_put(member, RECENT_FREE, free_locked(member, offset), &block);
 	pool_unlock(member->pool);
 	return r;
 }
 
-int pool_retain(struct pool_member *member, uint64_t offset)
+/* A group of frees is one operation with how far the batch is by then. */
+static int free_some(struct pool_member *member, size_t n, const uint64_t offsets[], struct free_progress *progress,
+		     uint64_t failed[], size_t *n_failedp)
+{
+	struct pool *pool = member->pool;
+	uint64_t offset;
+	int r;
+
+	while (progress->n_done < n && pool->ledger.n_noted < INTENT_N_LEAST / 2) {
+		offset = offsets[progress->n_done++];
+		r = offset ? free_locked(member, offset) : 0;
+		if (r == POOL_E_DESTROYED)
+			return r;
+		recent_add(pool, member, RECENT_FREE, r, offset, 0);
+		if (!r)
+			continue;
+		failed[(*n_failedp)++] = offset;
+		if (!progress->n_failed++) {
+			progress->first_outcome = r;
+			progress->first_failed = offset;
+		}
+	}
+	result_put_progress(member, progress, progress->n_done == n);
+	pool_commit(pool);
+	return 0;
+}
+
+int pool_free_batch(struct pool_member *member, size_t n, const uint64_t offsets[], uint64_t failed[],
+		    size_t *n_failedp)
+{
+	struct free_progress progress;
+	int r = 0;
+
+	*n_failedp = 0;
+	pool_lock(member->pool);
+	result_find_progress(member, &progress);
+	if (progress.n_failed)
+		failed[(*n_failedp)++] = progress.first_failed;
+	while (!r && progress.n_done < n)
+		r = free_some(member, n, offsets, &progress, failed, n_failedp);
+	pool_unlock(member->pool);
+	return r ? r : progress.first_outcome;
+}
+
+static int retain_locked(struct pool_member *member, uint64_t offset)
 {
 	struct pool *pool = member->pool;
 	uint32_t extent, owner;
 	int r;
 
-	pool_lock(pool);
 	r = block_find(pool, offset, &extent);
-	if (!r) {
-		owner = extent_owner(&pool->map, extent);
-		if (owner == member->index || owner == POOL_OWNER || extent_flags(&pool->map, extent) & EXTENT_HELD)
-			r = hold_add(pool, extent, member);
-		else
-			r = POOL_E_NOT_OWNER;
-	}
-	pool_unlock(pool);
+	if (r)
+		return r;
+	owner = extent_owner(&pool->map, extent);
+	if (owner == member->index || owner == POOL_OWNER || extent_flags(&pool->map, extent) & EXTENT_HELD)
+		return hold_add(pool, extent, member);
+	return POOL_E_NOT_OWNER;
+}
+
+int pool_retain(struct pool_member *member, uint64_t offset)
+{
+	const struct pool_block block = {.offset = offset};
+	int r;
+
+	pool_lock(member->pool);
+	if (!result_find(member, &r, NULL))
+		r = result_put(member, RECENT_RETAIN, retain_locked(member, offset), &block);
+	pool_unlock(member->pool);
 	return r;
 }
 
@@ -360,10 +427,12 @@ static int take_locked(struct pool_member *member, uint64_t offset, uint64_t fro
 
 int pool_take(struct pool_member *member, uint64_t offset, uint64_t from_session)
 {
+	const struct pool_block block = {.offset = offset};
 	int r;
 
 	pool_lock(member->pool);
-	r = take_locked(member, offset, from_session);
+	if (!result_find(member, &r, NULL))
+		r = result_put(member, RECENT_TAKE, take_locked(member, offset, from_session), &block);
 	pool_unlock(member->pool);
 	return r;
 }
@@ -400,12 +469,14 @@ static int publish_locked(struct pool_member *member, uint64_t offset, const voi
 
 int pool_publish(struct pool_member *member, uint64_t offset, const void *name, size_t n_name_bytes)
 {
+	const struct pool_block block = {.offset = offset};
 	int r;
 
 	if (n_name_bytes > NAME_BYTES_MAX)
 		return POOL_E_INVALID;
 	pool_lock(member->pool);
-	r = publish_locked(member, offset, name, n_name_bytes);
+	if (!result_find(member, &r, NULL))
+		r = result_put(member, RECENT_PUBLISH, publish_locked(member, offset, name, n_name_bytes), &block);
 	pool_unlock(member->pool);
 	return r;
 }

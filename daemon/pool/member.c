@@ -70,12 +70,17 @@ static int join_locked(struct pool *pool, const struct pool_identity *who, struc
 	r = record_reserve(pool, &pool->member_records);
 	if (!r)
 		r = reserve_slot(pool);
+	if (!r) /* a ring each, same index */
+		r = ledger_reserve(&pool->ledger, LEDGER_RESULTS,
+				   pool->member_records.unused == POOL_NONE ? pool->member_records.n_high + 1
+									    : pool->member_records.n_high);
 	if (r)
 		return r;
 	member->index = record_take(pool, &pool->member_records);
 	pool->members[member->index] = member;
 	write_record(pool, member, who);
 	link_member(pool, member);
+	recent_add(pool, member, RECENT_JOIN, 0, 0, 0);
 	return 0;
 }
 
@@ -196,6 +201,10 @@ bool pool_leave_step(struct pool_member *member, struct pool_warning *report)
 	pool_commit(pool);
 	more = !pool->is_destroyed && leave_some(&leaving); /* of a destroyed pool, nothing is left to be dropped */
 	if (!more) {
+		if (!pool->is_destroyed) {
+			result_forget_all(member);
+			recent_add(pool, member, RECENT_LEAVE, 0, 0, report->n_bytes);
+		}
 		unlink_member(pool, member);
 		pool->members[member->index] = NULL;
 		set_state(pool, member, MEMBER_UNUSED);

@@ -69,6 +69,13 @@ int record_reserve(struct pool *pool, const struct record_pool *records)
 	return records->unused != POOL_NONE ? 0 : ledger_reserve(&pool->ledger, records->table, records->n_high + 1);
 }
 
+int record_reserve_n(struct pool *pool, const struct record_pool *records, uint32_t n)
+{
+	uint32_t n_unused = records->n_high - records->n;
+
+	return n <= n_unused ? 0 : ledger_reserve(&pool->ledger, records->table, records->n_high + n - n_unused);
+}
+
 static uint32_t *record_link(const struct pool *pool, const struct record_pool *records, uint32_t index)
 {
 	void *link = (uint8_t *)ledger_at(&pool->ledger, records->table, index) + records->link_at;
@@ -133,11 +140,17 @@ static struct ledger_shape books_shape(uint64_t max_bytes, uint64_t segment_byte
 		.elem_bytes = {[LEDGER_MEMBERS] = sizeof(struct member_record),
 			       [LEDGER_HOLDS] = sizeof(struct hold_record),
 			       [LEDGER_NAMES] = sizeof(struct name_record),
-			       [LEDGER_BACKED] = sizeof(uint64_t)},
+			       [LEDGER_BACKED] = sizeof(uint64_t),
+			       [LEDGER_RESULTS] = sizeof(struct result_ring),
+			       [LEDGER_BATCHES] = sizeof(struct batch_record),
+			       [LEDGER_RECENT] = sizeof(struct recent_record)},
 		.n_max = {[LEDGER_MEMBERS] = POOL_MEMBERS_MAX,
 			  [LEDGER_HOLDS] = (uint32_t)least_of(n_blocks_max * POOL_MEMBERS_MAX, POOL_HOLDS_MAX),
 			  [LEDGER_NAMES] = (uint32_t)least_of(n_blocks_max, POOL_NAMES_MAX),
-			  [LEDGER_BACKED] = backing_n_words(segment_bytes_max, unit_bytes)},
+			  [LEDGER_BACKED] = backing_n_words(segment_bytes_max, unit_bytes),
+			  [LEDGER_RESULTS] = POOL_MEMBERS_MAX,
+			  [LEDGER_BATCHES] = POOL_BATCHES_MAX,
+			  [LEDGER_RECENT] = RECENT_N},
 	};
 
 	extent_map_shape(&shape, max_bytes);
@@ -149,6 +162,7 @@ static void fill_header(struct pool *pool, uint32_t unit_bytes)
 	const struct pool_options *options = &pool->options;
 	struct ledger_header *header = pool->ledger.header;
 
+	header->kind = LEDGER_POOL;
 	header->pool_id = pool->id;
 	header->total_bytes = options->size;
 	header->max_bytes = options->max_size;
@@ -253,6 +267,7 @@ static int pool_init(struct pool *pool, const struct pool_env *env, uint64_t id,
 	pool->member_records = record_pool_of(LEDGER_MEMBERS, offsetof(struct member_record, unused_next));
 	pool->holds = record_pool_of(LEDGER_HOLDS, offsetof(struct hold_record, block_next));
 	pool->names = record_pool_of(LEDGER_NAMES, offsetof(struct name_record, child));
+	pool->batches = record_pool_of(LEDGER_BATCHES, offsetof(struct batch_record, next));
 	atomic_init(&pool->n_refs, 1);
 	if (getrandom(&pool->name_seed, sizeof(pool->name_seed), 0) != (ssize_t)sizeof(pool->name_seed))
 		return -EIO;
@@ -433,8 +448,9 @@ static int resize_locked(struct pool *pool, uint64_t total)
 	return r;
 }
 
-int pool_resize(struct pool *pool, uint64_t size, unsigned flags)
+int pool_resize(struct pool *pool, struct pool_member *asker, uint64_t size, unsigned flags)
 {
+	const struct pool_block block = {.size = size};
 	uint64_t total;
 	int r;
 
@@ -445,7 +461,11 @@ int pool_resize(struct pool *pool, uint64_t size, unsigned flags)
 	else if (pool->options.reserve || pthread_rwlock_trywrlock(&pool->length_lock))
 		return POOL_E_SLOW;
 	pool_lock(pool);
-	r = resize_locked(pool, total);
+	if (!asker || !result_find(asker, &r, NULL)) {
+		r = resize_locked(pool, total);
+		if (asker)
+			result_put(asker, RECENT_RESIZE, r, &block);
+	}
 	pool_unlock(pool);
 	pthread_rwlock_unlock(&pool->length_lock);
 	return r;

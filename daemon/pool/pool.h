@@ -80,6 +80,11 @@ struct pool_holding {		  /* blocks of one owner */
 	uint32_t oldest;	  /* its end: the block that was there first; EXTENT_NONE */
 };
 
+struct pool_call {	/* the request that a member is executing */
+	uint64_t id;	/* 0: none that will ever be asked for again */
+	uint64_t acked; /* answers to ids up to this have arrived */
+};
+
 struct pool_member { /* a session that has the pool open; made by pool_join(), gone after the last pool_leave_step() */
 	struct pool *pool; /* counted reference */
 	uint64_t session;
@@ -89,6 +94,7 @@ struct pool_member { /* a session that has the pool open; made by pool_join(), g
 	uint32_t first_hold;	    /* pool mutex: chain of its retains */
 	uint64_t n_holds;	    /* pool mutex: blocks it retains */
 	uint64_t since_s;
+	struct pool_call call;		 /* its session's: one request at a time */
 	struct pool_member *prev, *next; /* pool mutex: all members, by rising session id */
 };
 
@@ -157,7 +163,14 @@ int pool_join(struct pool *pool, const struct pool_identity *who, struct pool_me
  */
 bool pool_leave_step(struct pool_member *member, struct pool_warning *report);
 
-/* ---- blocks. Each returns 0, POOL_E_*, or -errno, and changes nothing unless it returns 0 ---- */
+/*
+ * ---- blocks ----
+ *
+ * Each returns 0, POOL_E_*, or -errno, and changes nothing unless it returns 0. What changes anything is executed exactly
+ * once for each request id in member->call: the same id again, also after a restart, gets the answer of the first time. The
+ * ids of one member rise, and it asks again only for the last POOL_RESULTS_N of them.
+ */
+#define POOL_RESULTS_N 128u
 
 struct pool_block {
 	uint64_t offset;   /* as the client knows it */
@@ -174,6 +187,14 @@ int pool_alloc(struct pool_member *member, uint64_t size, uint64_t alignment /* 
 int pool_alloc_batch(struct pool_member *member, size_t n, const uint64_t sizes[], unsigned flags, uint64_t offsets[])
 	MUST_CHECK;
 int pool_free(struct pool_member *member, uint64_t offset) MUST_CHECK;
+/**
+ * pool_free_batch() - free all that can be freed of @offsets [n]; 0 is nothing to free. Not one operation but @n: a
+ * restart in the middle goes on where it was
+ * @failed: out, [n]: those that could not be freed; of those before a restart only the first
+ * Return: 0; what the first failure was; POOL_E_DESTROYED
+ */
+int pool_free_batch(struct pool_member *member, size_t n, const uint64_t offsets[], uint64_t failed[],
+		    size_t *n_failedp) MUST_CHECK;
 /** pool_realloc() - in place, else (moved) a new block, the old one staying until the client frees it; @size > 0 */
 int pool_realloc(struct pool_member *member, uint64_t offset, uint64_t size, unsigned flags, struct pool_block *blockp)
 	MUST_CHECK;
@@ -186,7 +207,7 @@ int pool_take(struct pool_member *member, uint64_t offset, uint64_t from_session
 int pool_inspect(struct pool_member *member, uint64_t offset, struct pool_block *blockp) MUST_CHECK;
 
 /** pool_resize() - grow to @size. POOL_E_SLOW with reserve unless POOL_MAY_BLOCK */
-int pool_resize(struct pool *pool, uint64_t size, unsigned flags) MUST_CHECK;
+int pool_resize(struct pool *pool, struct pool_member *asker /* or NULL */, uint64_t size, unsigned flags) MUST_CHECK;
 
 /* ---- what is going on ---- */
 
@@ -247,6 +268,37 @@ struct pool_member_info {
 };
 /** pool_members() - by rising session id, after @after_session. Return: how many were stored */
 uint32_t pool_members(struct pool *pool, uint64_t after_session, struct pool_member_info infos[], uint32_t n_max);
+
+/*
+ * The last operations of a pool, oldest first: what reached the daemon, and how it ended. They outlive the daemon.
+ */
+enum recent_what {
+	RECENT_NONE = 0,
+	RECENT_ALLOC,
+	RECENT_FREE,
+	RECENT_REALLOC,
+	RECENT_PUBLISH,
+	RECENT_ACQUIRE,
+	RECENT_RETAIN,
+	RECENT_TAKE,
+	RECENT_RESIZE,
+	RECENT_JOIN,  /* a session opened the pool */
+	RECENT_LEAVE, /* it ended; size: bytes that it left behind */
+	RECENT_RECOVER,
+	RECENT_WHAT_N,
+};
+
+struct pool_recent {
+	uint64_t number;  /* of the operation, from 1 on */
+	uint64_t time_ns; /* since 1970 */
+	uint64_t session; /* 0: nobody's */
+	uint64_t offset, size;
+	int32_t pid;
+	int outcome; /* 0, POOL_E_*, -errno */
+	enum recent_what what;
+};
+/** pool_recent() - operations with a number above @after, by rising number. Return: how many were stored; 0: no more */
+uint32_t pool_recent(struct pool *pool, uint64_t after, struct pool_recent out[], uint32_t n_max);
 
 struct pool_fault {
 	uint64_t offset;

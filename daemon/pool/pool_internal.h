@@ -8,6 +8,7 @@
  *   block.c       alloc, free, publish, take: what requests do to blocks; realloc.c
  *   ownership.c   whose a block is: lists, charges, the end of a block
  *   hold.c        retains
+ *   result.c      answers kept, so that no request is executed twice; recent.c: the last operations, for people
  *   block_name.c  names of blocks
  *   cursor.c      walks over the map that let go of the mutex on the way
  *   picture.c     what is shown; explain.c: the sentence of a full pool
@@ -24,6 +25,7 @@
 #define POOL_MEMBERS_MAX 65536u			 /* sessions with the pool open; simply picked */
 #define POOL_HOLDS_MAX	 (1u << 24)		 /* retained blocks, each counted once a session; simply picked */
 #define POOL_NAMES_MAX	 (1u << 22)		 /* simply picked */
+#define POOL_BATCHES_MAX (1u << 22)		 /* simply picked */
 #define POOL_FREED_N	 1024u			 /* freed offsets remembered; simply picked */
 #define POOL_NONE	 UINT32_MAX		 /* no record */
 #define POOL_NOTES	 32u			 /* words that one operation on one block changes, and more */
@@ -61,6 +63,34 @@ struct hold_record {	    /* one session retains one block, n times */
 	uint32_t member_prev, member_next; /* derived: holds of one member */
 };
 
+struct result_record {		 /* what one request was answered */
+	_Atomic uint64_t id;	 /* of the request; 0: none; RESULT_UNDER_WAY: a batch that has got so far */
+	_Atomic uint64_t what;	 /* bits 0-31 outcome; 32-63 first record of its offsets, or POOL_NONE */
+	_Atomic uint64_t offset; /* of the block; of a batch of frees: the first that failed */
+	_Atomic uint64_t size;	 /* of the block; of a batch: how many are done */
+	_Atomic uint64_t old_size;
+	_Atomic uint64_t flags; /* RESULT_MOVED; of a batch of frees: how many failed */
+};
+
+struct result_ring { /* of one member, same index: request @id in slot @id % POOL_RESULTS_N */
+	struct result_record records[POOL_RESULTS_N];
+};
+
+struct batch_record { /* offsets of one batch, in a chain. It counts if a result leads to it */
+	uint64_t offsets[14];
+	uint32_t n;
+	uint32_t next; /* POOL_NONE; of an unused one: the next of those */
+};
+
+struct recent_record {	  /* one operation */
+	uint64_t time_ns; /* CLOCK_REALTIME */
+	uint64_t session;
+	uint64_t offset, size;
+	int32_t pid;
+	int16_t outcome; /* as its function's; a negative errno too */
+	uint16_t what;	 /* enum recent_what */
+};
+
 struct name_record {
 	_Atomic uint64_t n_bytes; /* 0: the record is unused */
 	uint64_t hash;		  /* derived */
@@ -68,6 +98,10 @@ struct name_record {
 	uint32_t extent;
 	uint32_t child[2]; /* derived: the tree of names; of an unused one, child[0] is the next */
 };
+
+#define RESULT_UNDER_WAY (UINT64_C(1) << 63)
+#define RESULT_MOVED	 UINT64_C(1)
+#define RECENT_N	 4096u
 
 /* ---- the pool ---- */
 
@@ -121,6 +155,7 @@ struct pool {
 	struct record_pool member_records;
 	struct record_pool holds;
 	struct record_pool names;
+	struct record_pool batches;
 	uint32_t name_root;
 
 	struct pool_holding own;    /* the pool's blocks */
@@ -155,6 +190,11 @@ static inline void pool_hand_over(struct pool *pool)
 /* What was done since the last commit stays, whatever comes; letting go of the mutex does this too. */
 static inline void pool_commit(struct pool *pool)
 {
+	struct ledger_header *header = pool->ledger.header;
+
+	intent_store(&header->free_total, pool->free_total);
+	intent_store(&header->failed_total, pool->failed_total);
+	intent_store(&header->peak_used, pool->peak_used);
 	intent_commit(&pool->ledger);
 }
 
@@ -218,6 +258,8 @@ static inline bool step_is_over(struct step *step)
 
 /** record_reserve() - make sure that the next record_take() finds one. Return: 0; -ENOSPC */
 int record_reserve(struct pool *pool, const struct record_pool *records) MUST_CHECK;
+/** record_reserve_n() - the same for the next @n */
+int record_reserve_n(struct pool *pool, const struct record_pool *records, uint32_t n) MUST_CHECK;
 uint32_t record_take(struct pool *pool, struct record_pool *records);
 void record_give(struct pool *pool, struct record_pool *records, uint32_t index);
 
@@ -300,6 +342,42 @@ bool hold_drop(struct pool *pool, uint32_t hold, uint32_t n);
 /** hold_count() - retains of all sessions on a block */
 uint32_t hold_count(const struct pool *pool, uint32_t extent);
 unsigned hold_check(const struct pool *pool, FILE *report);
+
+/* ---- result.c: under the mutex, by the member's session ---- */
+
+/** result_find() - whether the request that @member is executing was answered before; *rp and *blockp (or NULL) are the answer */
+bool result_find(struct pool_member *member, int *rp, struct pool_block *blockp);
+/** result_put() - the answer to it, as part of the operation. POOL_E_SLOW is none. Return: @r */
+int result_put(struct pool_member *member, enum recent_what what, int r, const struct pool_block *block);
+/** result_reserve_batch() - room for the offsets of a batch of @n. Return: 0; -ENOSPC */
+int result_reserve_batch(struct pool_member *member, size_t n) MUST_CHECK;
+bool result_find_batch(struct pool_member *member, int *rp, uint64_t offsets[], size_t n);
+int result_put_batch(struct pool_member *member, int r, const uint64_t offsets[], size_t n);
+
+struct free_progress { /* of a batch of frees */
+	size_t n_done;
+	int first_outcome;
+	uint64_t first_failed, n_failed;
+};
+/** result_find_progress() - Return: true: all of it is done */
+bool result_find_progress(struct pool_member *member, struct free_progress *progress);
+/** result_put_progress() - how far it is, as part of the operation; @is_done: all of it */
+void result_put_progress(struct pool_member *member, const struct free_progress *progress, bool is_done);
+/** result_forget_all() - of a member that leaves */
+void result_forget_all(struct pool_member *member);
+/** result_recover() - after a restart: batches without a result are unused; results are judged. Return: false: damaged */
+bool result_recover(struct pool *pool);
+
+static inline struct result_ring *result_ring(const struct pool *pool, uint32_t member)
+{
+	return ledger_at(&pool->ledger, LEDGER_RESULTS, member);
+}
+
+/* ---- recent.c ---- */
+
+/** recent_add() - note an operation of @member (NULL: nobody's) for people */
+void recent_add(struct pool *pool, const struct pool_member *member, enum recent_what what, int outcome,
+		uint64_t offset, uint64_t size);
 
 /* ---- block_name.c ---- */
 

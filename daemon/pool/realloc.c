@@ -172,6 +172,7 @@ static int realloc_locked(struct change *change, struct pool_block *blockp)
 
 int pool_realloc(struct pool_member *member, uint64_t offset, uint64_t size, unsigned flags, struct pool_block *blockp)
 {
+	const struct pool_block asked = {.offset = offset, .size = size};
 	struct change change = {.member = member, .offset = offset, .wanted = size, .flags = flags};
 	int r;
 
@@ -180,7 +181,10 @@ int pool_realloc(struct pool_member *member, uint64_t offset, uint64_t size, uns
 	if (!offset)
 		return pool_alloc(member, size, 0, flags, blockp);
 	pool_lock(member->pool);
-	r = note_failure(member->pool, realloc_locked(&change, blockp));
+	if (!result_find(member, &r, blockp)) {
+		r = note_failure(member->pool, realloc_locked(&change, blockp));
+		result_put(member, RECENT_REALLOC, r, r ? &asked : blockp);
+	}
 	pool_unlock(member->pool);
 	return r;
 }

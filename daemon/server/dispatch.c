@@ -195,6 +195,8 @@ struct pool_member *request_member(struct request *request, bool has_pool, uint6
 
 	if (!member)
 		*rp = refuse_member(request, has_pool, pool);
+	else
+		member->call = (struct pool_call){.id = request->wire->id, .acked = request->wire->acked};
 	return member;
 }
 
@@ -274,7 +276,7 @@ static int decode_and_execute(struct dispatch *dispatch, struct peer *peer, cons
 		return close_with(peer, out, -E2BIG, "a request needs more memory to decode than the limits allow");
 	if (!request.wire)
 		return close_with(peer, out, -EBADMSG, "a frame holds no valid request");
-	if (!request.wire->id || request.wire->id <= peer->last_id)
+	if (request.wire->id <= peer->last_id || request.wire->id > DISPATCH_ID_MAX)
 		return close_with(peer, out, -EINVAL, "the ids of requests do not rise from 1 on");
 	WIRE_SET(&request.reply, id, request.wire->id);
 	WIRE_SET(&request.reply, status, 0);

@@ -54,6 +54,7 @@ enum {
 	DISPATCH_MAY_BLOCK = POOL_MAY_BLOCK
 };
 
+#define DISPATCH_ID_MAX	     INT64_MAX
 #define DISPATCH_BATCH_MAX   4096u /* sizes or offsets in one request: holds a pool's mutex about 0.5 ms */
 #define DISPATCH_UNKNOWN_MAX 16u   /* unknown fields of a newer client that are ignored; simply picked */
 

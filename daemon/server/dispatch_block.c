@@ -150,19 +150,16 @@ int run_free_batch(struct request *request)
 	char asked[96], sentence[SENTENCE_BYTES];
 	struct status status;
 	size_t n_failed = 0;
-	int first = 0, r = 0;
+	int first, r = 0;
 
 	member = request_member(request, batch->has_pool, batch->pool, &r);
 	if (!member)
 		return r;
 	if (!batch->n_offsets || batch->n_offsets > DISPATCH_BATCH_MAX)
 		return refuse_batch(request, batch->n_offsets);
-	for (size_t i = 0; i < batch->n_offsets; i++) {
-		r = batch->offsets[i] ? pool_free(member, batch->offsets[i]) : 0;
-		if (r)
-			failed[n_failed++] = batch->offsets[i];
-		first = first ? first : r;
-	}
+	first = pool_free_batch(member, batch->n_offsets, batch->offsets, failed, &n_failed);
+	if (first == POOL_E_DESTROYED)
+		return request_refuse_pool(request, first, member->pool, "freeing %zu blocks", batch->n_offsets);
 	if (first) {
 		status = first < 0 ? status_of_errno(first) : status_of_pool((enum pool_outcome)first);
 		snprintf(asked, sizeof(asked), "freeing %zu of %zu blocks, the first 0x%llx", n_failed,

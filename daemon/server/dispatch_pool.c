@@ -328,7 +328,7 @@ int run_resize_pool(struct request *request)
 		return request_refuse(request, -EINVAL, "ResizePool: a pool of size 0 could hold nothing; give a size");
 	if (!pool_may_manage(member->pool, &request->session->identity))
 		return request_refuse_pool(request, POOL_E_NOT_ALLOWED, member->pool, "resizing");
-	r = pool_resize(member->pool, resize->size, request->flags);
+	r = pool_resize(member->pool, member, resize->size, request->flags);
 	if (r)
 		return request_refuse_pool(request, r, member->pool, "growth to %llu bytes",
 					   (unsigned long long)resize->size);

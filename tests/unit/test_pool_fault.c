@@ -130,7 +130,7 @@ static int run_join(struct scene *scene)
 
 static int run_resize(struct scene *scene)
 {
-	return pool_resize(scene->pool, 16 << 20, POOL_MAY_BLOCK);
+	return pool_resize(scene->pool, NULL, 16 << 20, POOL_MAY_BLOCK);
 }
 
 static const struct operation {

@@ -504,7 +504,7 @@ static void run_resize(struct model *model)
 	if (!rnd_below(&model->rnd, 3))
 		total = size = model->total - 16;
 	charged(model, model->options.uid, &bytes, &blocks);
-	r = pool_resize(model->pool, size, POOL_MAY_BLOCK);
+	r = pool_resize(model->pool, NULL, size, POOL_MAY_BLOCK);
 	if (total < model->total)
 		note(model, RESIZE, r, POOL_E_SHRINK);
 	else if (total > model->options.max_size)

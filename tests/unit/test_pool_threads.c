@@ -160,7 +160,7 @@ static void *look(void *arg)
 		pool_decay_step(shared->pool);
 		if (i % 8 == 0) {
 			size += 40000;
-			r = pool_resize(shared->pool, size, i % 16 ? POOL_MAY_BLOCK : 0);
+			r = pool_resize(shared->pool, NULL, size, i % 16 ? POOL_MAY_BLOCK : 0);
 			atomic_fetch_add(&shared->n_unforeseen,
 					 r != 0 && r != POOL_E_SLOW && r != POOL_E_ABOVE_MAX && r != POOL_E_DESTROYED);
 		}

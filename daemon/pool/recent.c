@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The black box: a ring of the last operations in the ledger, so that it is there after the daemon's death. The count is
+ * stored after the entry; the entry that is being overwritten at a kill is the oldest, which nobody is shown.
+ */
+#include <time.h>
+
+#include "pool/pool_internal.h"
+
+static struct recent_record *record_of(const struct pool *pool, uint64_t number)
+{
+	return (struct recent_record *)ledger_at(&pool->ledger, LEDGER_RECENT, (uint32_t)(number % RECENT_N));
+}
+
+/* Grows as long as it is not whole, so that a pool without traffic pays nothing; without memory, nothing is noted. */
+static bool has_room(struct pool *pool, uint64_t number)
+{
+	uint64_t index = number % RECENT_N;
+
+	return index < pool->ledger.tables[LEDGER_RECENT].n_backed ||
+	       !ledger_reserve(&pool->ledger, LEDGER_RECENT, (uint32_t)index + 1);
+}
+
+void recent_add(struct pool *pool, const struct pool_member *member, enum recent_what what, int outcome,
+		uint64_t offset, uint64_t size)
+{
+	struct ledger_header *header = pool->ledger.header;
+	uint64_t number = atomic_load_explicit(&header->n_recent, memory_order_relaxed);
+	struct timespec now;
+
+	if (!has_room(pool, number))
+		return;
+	clock_gettime(CLOCK_REALTIME_COARSE, &now); /* 5 ns, and as fine as people need */
+	*record_of(pool, number) = (struct recent_record){
+		.time_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec,
+		.session = member ? member->session : 0,
+		.offset = offset,
+		.size = size,
+		.pid = member ? member_record(pool, member->index)->pid : 0,
+		.outcome = (int16_t)outcome,
+		.what = (uint16_t)what,
+	};
+	intent_store(&header->n_recent, number + 1);
+}
+
+uint32_t pool_recent(struct pool *pool, uint64_t after, struct pool_recent out[], uint32_t n_max)
+{
+	uint64_t number, end;
+	uint32_t n = 0;
+
+	pool_lock(pool);
+	end = atomic_load_explicit(&pool->ledger.header->n_recent, memory_order_relaxed);
+	number = end >= RECENT_N ? end - RECENT_N + 1 : 0;
+	for (number = number > after ? number : after; number < end && n < n_max; number++) {
+		const struct recent_record *record;
+
+		if (number % RECENT_N >= pool->ledger.tables[LEDGER_RECENT].n_backed)
+			continue; /* books that were meddled with: show what is there */
+		record = record_of(pool, number);
+		out[n++] = (struct pool_recent){
+			.number = number + 1,
+			.time_ns = record->time_ns,
+			.session = record->session,
+			.offset = record->offset,
+			.size = record->size,
+			.pid = record->pid,
+			.outcome = record->outcome,
+			.what = record->what < RECENT_WHAT_N ? (enum recent_what)record->what : RECENT_NONE,
+		};
+	}
+	pool_unlock(pool);
+	return n;
+}
