@@ -13,6 +13,8 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #define UNIT_MIN   4096u
 #define UNIT_BIG   65536u		/* a page fault's worth of pages at once: 7 us */
@@ -298,4 +300,64 @@ unsigned backing_check(const struct backing *backing, FILE *report)
 		fprintf(report, "backing: %llu bytes counted, the bits say %llu\n", (unsigned long long)counted,
 			(unsigned long long)n_bytes);
 	return 1;
+}
+
+/* ---- after a restart ---- */
+
+static uint64_t kernel_bytes(int fd, struct stat *st)
+{
+	return fstat(fd, st) ? UINT64_MAX : (uint64_t)st->st_blocks * 512;
+}
+
+/* Back again what the bits say is there: the calls find most of it so. */
+static int back_set_bits(struct backing *backing, uint64_t n)
+{
+	uint64_t unit = find_bit(backing, 0, n, true), end;
+	int r = 0;
+
+	for (; !r && unit < n; unit = find_bit(backing, end, n, true)) {
+		end = find_bit(backing, unit, n, false);
+		r = allocate(backing->fd, unit_begin(backing, unit), range_bytes(backing, unit, end));
+	}
+	return r;
+}
+
+static void punch_clear_bits(struct backing *backing, uint64_t n)
+{
+	uint64_t unit = find_bit(backing, 0, n, false), end;
+
+	for (; unit < n; unit = find_bit(backing, end, n, false)) {
+		end = find_bit(backing, unit, n, true);
+		punch(backing->fd, unit ? unit_begin(backing, unit) : 0,
+		      unit_end(backing, end - 1) - (unit ? unit_begin(backing, unit) : 0));
+	}
+}
+
+int backing_recover(struct backing *backing, struct ledger *ledger, struct budget *budget, int fd, uint32_t unit_bytes,
+		    uint64_t segment_bytes)
+{
+	uint64_t n = n_units(segment_bytes, unit_bytes), n_bits, n_bytes = 0, kernel;
+	struct stat st;
+	int r;
+
+	r = backing_init(backing, ledger, budget, fd, unit_bytes, segment_bytes);
+	if (r)
+		return r;
+	n_bits = (uint64_t)ledger->tables[LEDGER_BACKED].n_backed * 64;
+	if (find_bit(backing, n, n_bits, true) < n_bits)
+		return BACKING_E_DAMAGED;
+	for (uint64_t unit = 0; (unit = find_bit(backing, unit, n, true)) < n; unit++)
+		n_bytes += range_bytes(backing, unit, unit + 1);
+	kernel = kernel_bytes(fd, &st);
+	if (kernel == UINT64_MAX || ((uint64_t)st.st_size < segment_bytes && ftruncate(fd, (off_t)segment_bytes)))
+		return -errno;
+	if (kernel < n_bytes)
+		r = back_set_bits(backing, n);
+	if (!r && kernel_bytes(fd, &st) > n_bytes)
+		punch_clear_bits(backing, n);
+	if (r)
+		return r;
+	atomic_store_explicit(&backing->backed_bytes, n_bytes, memory_order_relaxed);
+	budget_take_over(budget, n_bytes);
+	return 0;
 }

@@ -28,7 +28,8 @@ struct backing {
 };
 
 enum {
-	BACKING_E_EXHAUSTED = 1
+	BACKING_E_EXHAUSTED = 1,
+	BACKING_E_DAMAGED,
 };
 
 /** backing_unit_bytes() - bytes that one bit stands for, so that the bits of @segment_bytes_max are 1 MiB at most */
@@ -38,6 +39,15 @@ uint32_t backing_n_words(uint64_t segment_bytes, uint32_t unit_bytes);
 /** backing_init() - nothing is backed yet; the table must count backing_n_words() of the most @segment_bytes will be */
 int backing_init(struct backing *backing, struct ledger *ledger, struct budget *budget, int fd, uint32_t unit_bytes,
 		 uint64_t segment_bytes) MUST_CHECK;
+
+/**
+ * backing_recover() - as backing_init(), but what the bits say is backed already
+ * Mends what a kill or a client left: an object that is too short is lengthened, pages that are gone are there again (reading
+ * zero), pages that no bit stands for are given back.
+ * Return: 0; BACKING_E_DAMAGED: a bit beyond the end; BACKING_E_EXHAUSTED; -errno
+ */
+int backing_recover(struct backing *backing, struct ledger *ledger, struct budget *budget, int fd, uint32_t unit_bytes,
+		    uint64_t segment_bytes) MUST_CHECK;
 
 /** backing_missing() - bytes of [offset, offset + n_bytes), by whole units, that are not backed; stops counting at @enough */
 uint64_t backing_missing(const struct backing *backing, uint64_t offset, uint64_t n_bytes, uint64_t enough);

@@ -107,6 +107,48 @@ void block_name_remove(struct pool *pool, uint32_t extent)
 	extent_map_set_flags(&pool->map, extent, extent_flags(&pool->map, extent) & ~(unsigned)EXTENT_NAMED);
 }
 
+static void insert(struct pool *pool, uint32_t index)
+{
+	struct name_record *record = name_record(pool, index);
+
+	record->child[0] = record->child[1] = POOL_NONE;
+	*find_place(pool, record->hash, record->name, record->n_bytes) = index;
+	extent_links(&pool->map, record->extent)->name = index;
+	extent_map_set_flags(&pool->map, record->extent, extent_flags(&pool->map, record->extent) | EXTENT_NAMED);
+}
+
+static bool name_is_sound(const struct pool *pool, const struct name_record *record)
+{
+	return record->n_bytes <= NAME_BYTES_MAX && name_is_valid(record->name, record->n_bytes) &&
+	       record->extent < pool->map.n_high && extent_state(&pool->map, record->extent) == EXTENT_LIVE &&
+	       extent_owner(&pool->map, record->extent) == POOL_OWNER &&
+	       !(extent_flags(&pool->map, record->extent) & EXTENT_NAMED) &&
+	       block_name_find(pool, record->name, record->n_bytes) == POOL_NONE;
+}
+
+bool block_name_recover(struct pool *pool)
+{
+	uint32_t n = pool->ledger.tables[LEDGER_NAMES].n_backed;
+	struct name_record *record;
+
+	while (n && !name_record(pool, n - 1)->n_bytes)
+		n--;
+	pool->names.n_high = pool->names.n = n;
+	for (uint32_t i = n; i-- > 0;) {
+		record = name_record(pool, i);
+		if (!record->n_bytes) {
+			record_give(pool, &pool->names, i);
+			continue;
+		}
+		if (!name_is_sound(pool, record))
+			return false;
+		record->hash = hash_of(pool, record->name, record->n_bytes);
+		insert(pool, i);
+		pool_commit(pool);
+	}
+	return true;
+}
+
 unsigned block_name_check(const struct pool *pool, FILE *report)
 {
 	unsigned n_faults = 0;

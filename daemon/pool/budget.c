@@ -231,6 +231,13 @@ int budget_spend(struct budget *budget, int fd, uint64_t n_bytes)
 	return granted ? 0 : BUDGET_E_EXHAUSTED;
 }
 
+void budget_take_over(struct budget *budget, uint64_t n_bytes)
+{
+	pthread_mutex_lock(&budget->mutex);
+	budget->spent_bytes += n_bytes;
+	pthread_mutex_unlock(&budget->mutex);
+}
+
 void budget_give_back(struct budget *budget, uint64_t n_bytes)
 {
 	pthread_mutex_lock(&budget->mutex);

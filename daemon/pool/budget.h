@@ -30,6 +30,8 @@ int budget_init(struct budget *budget, uint64_t limit_bytes) MUST_CHECK;
 void budget_deinit(struct budget *budget);
 /** budget_spend() - before @n_bytes are backed on @fd's file system. Return: 0; BUDGET_E_EXHAUSTED. Any thread. */
 int budget_spend(struct budget *budget, int fd, uint64_t n_bytes) MUST_CHECK;
+/** budget_take_over() - @n_bytes were backed by a daemon before us: counted, not judged */
+void budget_take_over(struct budget *budget, uint64_t n_bytes);
 /** budget_spent() - what is backed by us now */
 uint64_t budget_spent(struct budget *budget);
 /** budget_give_back() - after they were punched, or could not be backed */

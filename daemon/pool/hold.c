@@ -127,6 +127,38 @@ uint32_t hold_count(const struct pool *pool, uint32_t extent)
 	return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
 }
 
+/* ---- after a restart ---- */
+
+static bool hold_is_sound(const struct pool *pool, const struct hold_record *record)
+{
+	return record->n <= UINT32_MAX && record->extent < pool->map.n_high &&
+	       extent_state(&pool->map, record->extent) == EXTENT_LIVE && record->member < pool->n_members_alloced &&
+	       pool->members[record->member] && hold_find(pool, record->extent, record->member) == POOL_NONE;
+}
+
+bool hold_recover(struct pool *pool)
+{
+	uint32_t n = pool->ledger.tables[LEDGER_HOLDS].n_backed;
+	struct hold_record *record;
+
+	while (n && !hold_record(pool, n - 1)->n)
+		n--;
+	pool->holds.n_high = pool->holds.n = n;
+	for (uint32_t i = n; i-- > 0;) {
+		record = hold_record(pool, i);
+		if (!record->n) {
+			record_give(pool, &pool->holds, i);
+			continue;
+		}
+		if (!hold_is_sound(pool, record))
+			return false;
+		link_to_block(pool, record->extent, i);
+		link_to_member(pool, pool->members[record->member], i);
+		pool_commit(pool);
+	}
+	return true;
+}
+
 /* ---- check ---- */
 
 static unsigned check_record(const struct pool *pool, uint32_t hold, FILE *report)

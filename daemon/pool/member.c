@@ -110,6 +110,68 @@ int pool_join(struct pool *pool, const struct pool_identity *who, struct pool_me
 	return 0;
 }
 
+/* ---- after a restart ---- */
+
+static int member_of_record(struct pool *pool, uint32_t index)
+{
+	const struct member_record *record = member_record(pool, index);
+	struct pool_member *member;
+
+	if (record->state > MEMBER_ENDING || !record->session || pool_member_of(pool, record->session))
+		return POOL_E_DAMAGED;
+	member = malloc(sizeof(*member));
+	if (!member)
+		return -ENOMEM;
+	*member = (struct pool_member){
+		.session = record->session,
+		.index = index,
+		.account = quota_account_of(pool->env->quota, record->uid),
+		.blocks = {.list.head = EXTENT_NONE, .oldest = EXTENT_NONE},
+		.first_hold = POOL_NONE,
+		.since_s = record->since_s,
+	};
+	if (!member->account) {
+		free(member);
+		return -ENOMEM;
+	}
+	pool->members[index] = member;
+	link_member(pool, member);
+	member->pool = pool_ref(pool);
+	return 0;
+}
+
+int member_recover(struct pool *pool)
+{
+	uint32_t n = pool->ledger.tables[LEDGER_MEMBERS].n_backed;
+	int r = 0;
+
+	while (n && member_record(pool, n - 1)->state == MEMBER_UNUSED)
+		n--;
+	if (n > pool->ledger.tables[LEDGER_RESULTS].n_backed)
+		return POOL_E_DAMAGED;
+	pool->members = calloc(n + 1, sizeof(struct pool_member *));
+	if (!pool->members)
+		return -ENOMEM;
+	pool->n_members_alloced = n + 1;
+	pool->member_records.n_high = pool->member_records.n = n;
+	for (uint32_t i = n; !r && i-- > 0;) {
+		if (member_record(pool, i)->state == MEMBER_UNUSED)
+			record_give(pool, &pool->member_records, i);
+		else
+			r = member_of_record(pool, i);
+	}
+	return r;
+}
+
+struct pool_member *pool_member_of(struct pool *pool, uint64_t session)
+{
+	struct pool_member *member = pool->last;
+
+	while (member && member->session > session)
+		member = member->prev;
+	return member && member->session == session ? member : NULL;
+}
+
 /* ---- leave ---- */
 
 struct leaving {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * A pool's life: made whole or not at all, grown, destroyed, and gone with its last reference.
+ * A pool's life, once it is made (make.c) or recovered (recover.c): grown, destroyed, and gone with its last reference.
  *
  * Destroying is a state and then steps that may be done again: is_destroyed first, after which no call changes anything;
  * charges; the names of the segments, the ledger's last. What is charged at that moment stands in the counters of its
@@ -17,11 +17,7 @@
 
 #include "pool/pool_internal.h"
 
-#define PAGE	    4096u
 #define WAIT_MAX_NS 1000000u /* most that a worker in steps stands back: a waiter has been woken long before */
-
-static_assert(POOL_FIRST == BACKING_FIRST, "the first page is nobody's, and never backed");
-static_assert(POOL_FIRST % PAGE == 0 && POOL_GUARD_BYTES % EXTENT_GRANULE == 0, "blocks begin at granules");
 
 /* ---- the mutex ---- */
 
@@ -102,222 +98,7 @@ void record_give(struct pool *pool, struct record_pool *records, uint32_t index)
 	records->n--;
 }
 
-static struct record_pool record_pool_of(enum ledger_table_id table, size_t link_at)
-{
-	return (struct record_pool){.table = table, .link_at = (uint32_t)link_at, .unused = POOL_NONE};
-}
-
-/* ---- making ---- */
-
-static uint64_t least_of(uint64_t a, uint64_t b)
-{
-	return a < b ? a : b;
-}
-
-static uint64_t segment_bytes_of(uint64_t total)
-{
-	return POOL_FIRST + round_up(total, PAGE);
-}
-
-/* Options as they will be kept: sizes checked, and in whole granules. */
-static int take_options(struct pool_options *to, const struct pool_options *from)
-{
-	*to = *from;
-	if (!to->max_size)
-		to->max_size = to->size;
-	if (!to->size || to->max_size < to->size || to->max_size > EXTENT_BYTES_MAX - POOL_FIRST - PAGE ||
-	    to->n_name_bytes > NAME_BYTES_MAX)
-		return POOL_E_INVALID;
-	to->size = round_up(to->size, EXTENT_GRANULE);
-	to->max_size = round_up(to->max_size, EXTENT_GRANULE);
-	return 0;
-}
-
-static struct ledger_shape books_shape(uint64_t max_bytes, uint64_t segment_bytes_max, uint32_t unit_bytes)
-{
-	uint64_t n_blocks_max = max_bytes / EXTENT_GRANULE;
-	struct ledger_shape shape = {
-		.elem_bytes = {[LEDGER_MEMBERS] = sizeof(struct member_record),
-			       [LEDGER_HOLDS] = sizeof(struct hold_record),
-			       [LEDGER_NAMES] = sizeof(struct name_record),
-			       [LEDGER_BACKED] = sizeof(uint64_t),
-			       [LEDGER_RESULTS] = sizeof(struct result_ring),
-			       [LEDGER_BATCHES] = sizeof(struct batch_record),
-			       [LEDGER_RECENT] = sizeof(struct recent_record)},
-		.n_max = {[LEDGER_MEMBERS] = POOL_MEMBERS_MAX,
-			  [LEDGER_HOLDS] = (uint32_t)least_of(n_blocks_max * POOL_MEMBERS_MAX, POOL_HOLDS_MAX),
-			  [LEDGER_NAMES] = (uint32_t)least_of(n_blocks_max, POOL_NAMES_MAX),
-			  [LEDGER_BACKED] = backing_n_words(segment_bytes_max, unit_bytes),
-			  [LEDGER_RESULTS] = POOL_MEMBERS_MAX,
-			  [LEDGER_BATCHES] = POOL_BATCHES_MAX,
-			  [LEDGER_RECENT] = RECENT_N},
-	};
-
-	extent_map_shape(&shape, max_bytes);
-	return shape;
-}
-
-static void fill_header(struct pool *pool, uint32_t unit_bytes)
-{
-	const struct pool_options *options = &pool->options;
-	struct ledger_header *header = pool->ledger.header;
-
-	header->kind = LEDGER_POOL;
-	header->pool_id = pool->id;
-	header->total_bytes = options->size;
-	header->max_bytes = options->max_size;
-	header->created_s = pool->created_s;
-	header->uid = options->uid;
-	header->gid = options->gid;
-	header->mode = options->mode;
-	header->lifetime = options->lifetime;
-	header->fill = options->fill;
-	header->lease = options->lease;
-	header->guard = options->guard;
-	header->reserve = options->reserve;
-	header->unit_bytes = unit_bytes;
-	header->n_name_bytes = options->n_name_bytes;
-	memcpy(header->name, options->name, options->n_name_bytes);
-	memcpy(header->data_object, pool->data.name, sizeof(header->data_object));
-}
-
-static int make_books(struct pool *pool)
-{
-	uint64_t max_bytes = pool->options.max_size, segment_bytes = segment_bytes_of(max_bytes);
-	uint32_t unit_bytes = backing_unit_bytes(segment_bytes);
-	struct ledger_shape shape = books_shape(max_bytes, segment_bytes, unit_bytes);
-	int r;
-
-	r = ledger_init(&pool->ledger, pool->books.fd, &shape);
-	if (r)
-		return r;
-	pool->books.fd = -1; /* the ledger's now */
-	fill_header(pool, unit_bytes);
-	r = ledger_reserve(&pool->ledger, LEDGER_BACKED, shape.n_max[LEDGER_BACKED]);
-	if (!r)
-		r = backing_init(&pool->backing, &pool->ledger, pool->env->budget, pool->data.fd, unit_bytes,
-				 segment_bytes_of(pool->options.size));
-	if (!r)
-		r = extent_map_init(&pool->map, &pool->ledger, POOL_FIRST, pool->options.size);
-	return r;
-}
-
-static int back_whole(struct pool *pool)
-{
-	int r = backing_ensure(&pool->backing, POOL_FIRST, pool->options.size);
-
-	return r == BACKING_E_EXHAUSTED ? POOL_E_UNBACKED : r;
-}
-
-static int make_segments(struct pool *pool)
-{
-	int r;
-
-	r = segment_create(&pool->data, pool->env->instance);
-	if (!r && ftruncate(pool->data.fd, (off_t)segment_bytes_of(pool->options.size)))
-		r = -errno;
-	if (!r)
-		r = segment_create(&pool->books, pool->env->instance);
-	if (!r)
-		r = make_books(pool);
-	if (!r && pool->options.reserve)
-		r = back_whole(pool);
-	return r;
-}
-
-static int make_locks(struct pool *pool)
-{
-	pthread_rwlockattr_t attr;
-	int r;
-
-	r = -pthread_rwlockattr_init(&attr);
-	if (r)
-		return r;
-	/* growth waits for those who back pages, and not for those who will */
-	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
-	r = -pthread_rwlock_init(&pool->length_lock, &attr);
-	pthread_rwlockattr_destroy(&attr);
-	if (r)
-		return r;
-	r = -pthread_mutex_init(&pool->mutex, NULL);
-	if (r)
-		pthread_rwlock_destroy(&pool->length_lock);
-	return r;
-}
-
-static struct pool_holding holding_null(void)
-{
-	return (struct pool_holding){.list.head = EXTENT_NONE, .oldest = EXTENT_NONE};
-}
-
-static int pool_init(struct pool *pool, const struct pool_env *env, uint64_t id, const struct pool_options *options)
-{
-	int r = take_options(&pool->options, options);
-
-	if (r)
-		return r;
-	pool->env = env;
-	pool->id = id;
-	pool->created_s = (uint64_t)time(NULL);
-	pool->guard_bytes = options->guard ? POOL_GUARD_BYTES : 0;
-	pool->data = pool->books = (struct segment)SEGMENT_NULL;
-	pool->ledger = (struct ledger)LEDGER_NULL;
-	pool->own = pool->nobody = holding_null();
-	pool->name_root = POOL_NONE;
-	pool->member_records = record_pool_of(LEDGER_MEMBERS, offsetof(struct member_record, unused_next));
-	pool->holds = record_pool_of(LEDGER_HOLDS, offsetof(struct hold_record, block_next));
-	pool->names = record_pool_of(LEDGER_NAMES, offsetof(struct name_record, child));
-	pool->batches = record_pool_of(LEDGER_BATCHES, offsetof(struct batch_record, next));
-	atomic_init(&pool->n_refs, 1);
-	if (getrandom(&pool->name_seed, sizeof(pool->name_seed), 0) != (ssize_t)sizeof(pool->name_seed))
-		return -EIO;
-	pool->account = quota_account_of(env->quota, options->uid);
-	if (!pool->account)
-		return -ENOMEM;
-	return make_locks(pool);
-}
-
-static void close_pool(struct pool *pool)
-{
-	assert(!pool->first);
-	budget_give_back(pool->env->budget, atomic_load(&pool->backing.backed_bytes));
-	segment_unlink(&pool->data);
-	segment_unlink(&pool->books);
-	ledger_deinit(&pool->ledger);
-	segment_deinit(&pool->data);
-	segment_deinit(&pool->books);
-	pthread_mutex_destroy(&pool->mutex);
-	pthread_rwlock_destroy(&pool->length_lock);
-	free(pool->members);
-	free(pool);
-}
-
-int pool_new(struct pool **poolp, const struct pool_env *env, uint64_t id, const struct pool_options *options)
-{
-	struct pool *pool = calloc(1, sizeof(*pool));
-	int r;
-
-	if (!pool)
-		return -ENOMEM;
-	r = pool_init(pool, env, id, options);
-	if (r) {
-		free(pool);
-		return r;
-	}
-	if (pool->options.reserve && quota_charge(pool->account, QUOTA_BYTES, pool->options.size)) {
-		close_pool(pool);
-		return POOL_E_QUOTA;
-	}
-	r = make_segments(pool);
-	if (r) {
-		if (pool->options.reserve)
-			quota_give_back(pool->account, QUOTA_BYTES, pool->options.size);
-		close_pool(pool);
-		return r;
-	}
-	*poolp = pool;
-	return 0;
-}
+/* ---- references ---- */
 
 struct pool *pool_ref(struct pool *pool)
 {
@@ -335,7 +116,7 @@ struct pool *pool_unref(struct pool *pool)
 		return NULL;
 	r = pool_destroy(pool, false, &warning);
 	(void)r; /* it may be destroyed already, which is as well */
-	close_pool(pool);
+	pool_close(pool);
 	return NULL;
 }
 
@@ -387,7 +168,7 @@ int pool_destroy(struct pool *pool, bool if_empty, struct pool_warning *warning)
 /* The data segment is longer; nobody knows yet. Both locks are held. */
 static int lengthen(struct pool *pool, uint64_t total)
 {
-	uint64_t segment_bytes = segment_bytes_of(total);
+	uint64_t segment_bytes = pool_segment_bytes_for(total);
 
 	/* a growth that failed may have left it longer than the pool is */
 	if (segment_bytes <= pool->backing.segment_bytes)
@@ -524,5 +305,5 @@ int pool_data_fd(const struct pool *pool)
 
 uint64_t pool_segment_bytes(const struct pool *pool)
 {
-	return segment_bytes_of(pool->options.max_size);
+	return pool_segment_bytes_for(pool->options.max_size);
 }

@@ -48,6 +48,7 @@ enum pool_outcome {	 /* foreseen; the server's table turns them into status and 
 	POOL_E_SHRINK,	  /* resize below the present size */
 	POOL_E_ABOVE_MAX, /* resize above max_size */
 	POOL_E_INVALID,	  /* an argument that no pool could serve */
+	POOL_E_DAMAGED,	  /* its books cannot be right, or its objects are not there: not recovered */
 	POOL_E_SLOW,	  /* call again with POOL_MAY_BLOCK, off the loop; nothing changed */
 	POOL_OUTCOME_N,
 };
@@ -115,6 +116,22 @@ struct pool_env { /* what all pools of a daemon share; outlives them */
 /** pool_new() - create segments and books; @id was never used before. May take long with reserve. Return: 0, POOL_E_*, -errno; nothing is left on failure */
 int pool_new(struct pool **poolp, const struct pool_env *env, uint64_t id, const struct pool_options *options)
 	MUST_CHECK;
+
+/**
+ * pool_recover() - the pool of a ledger that a daemon of before left, whenever it was killed
+ * @name: of the ledger's object
+ * @why:  out, [n_why]: what is wrong, unless 0 is returned
+ *
+ * Members come back as they were, quotas charged: pool_member_of() finds them. Everything that can be derived is, and
+ * verified. Being killed in the middle changes nothing. O(blocks), 0.1 s for a million.
+ * Return: 0; POOL_E_DAMAGED: nothing was changed or removed; POOL_E_UNBACKED; -errno
+ */
+int pool_recover(struct pool **poolp, const struct pool_env *env, const char *name, char *why, size_t n_why) MUST_CHECK;
+/** pool_keep() - @pool's only reference is let go of; objects stay for the next daemon. Return: NULL */
+struct pool *pool_keep(struct pool *pool);
+/** pool_books_name() - of the ledger's object, for pool_recover() */
+const char *pool_books_name(const struct pool *pool);
+
 struct pool *pool_ref(struct pool *pool);
 /** pool_unref() - the last one frees mappings and descriptors (long for large pools: off the loop). Return: NULL */
 struct pool *pool_unref(struct pool *pool);
@@ -155,6 +172,9 @@ uint64_t pool_segment_bytes(const struct pool *pool); /* first + max_size in who
 
 /** pool_join() - @who opens the pool; once per session. Return: 0; POOL_E_DESTROYED; -ENOSPC (books), -ENOMEM */
 int pool_join(struct pool *pool, const struct pool_identity *who, struct pool_member **memberp) MUST_CHECK;
+
+/** pool_member_of() - the membership of @session, after a recovery. Return: NULL: none */
+struct pool_member *pool_member_of(struct pool *pool, uint64_t session);
 
 /**
  * pool_leave_step() - one step of a session's end: drops holds for at most POOL_STEP_NS; with the last, @member is freed

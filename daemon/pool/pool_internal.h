@@ -3,6 +3,7 @@
 /*
  * pool_internal - what the files of the pool share
  *
+ *   make.c        a new pool; recover.c: one that a daemon of before left
  *   pool.c        life, the mutex, growth
  *   member.c      join and leave
  *   block.c       alloc, free, publish, take: what requests do to blocks; realloc.c
@@ -254,6 +255,18 @@ static inline bool step_is_over(struct step *step)
 	return ++step->n_items % STEP_ITEMS == 0 && step_is_over_now(step);
 }
 
+/* ---- make.c ---- */
+
+/** pool_segment_bytes_for() - length of the data segment of @total bytes */
+uint64_t pool_segment_bytes_for(uint64_t total);
+/** pool_shape() - of the books of a pool that may grow to @max_bytes */
+struct ledger_shape pool_shape(uint64_t max_bytes);
+/** pool_init() - the heap's part, without objects; @pool has been zeroed. Return: 0; POOL_E_INVALID; -ENOMEM, -errno: nothing is left */
+int pool_init(struct pool *pool, const struct pool_env *env, uint64_t id, const struct pool_options *options)
+	MUST_CHECK;
+/** pool_close() - frees it; without members. Objects whose names it still has are removed */
+void pool_close(struct pool *pool);
+
 /* ---- records: pool.c ---- */
 
 /** record_reserve() - make sure that the next record_take() finds one. Return: 0; -ENOSPC */
@@ -331,7 +344,13 @@ void block_describe(const struct pool *pool, uint32_t extent, struct pool_block 
 /** note_failure() - counts @r if it is an allocation refused for lack of anything. Return: @r */
 int note_failure(struct pool *pool, int r);
 
+/** member_recover() - members of the records. Return: 0; -ENOMEM; POOL_E_DAMAGED */
+int member_recover(struct pool *pool) MUST_CHECK;
+
 /* ---- hold.c ---- */
+
+/** hold_recover() - chains and flags of the records; after the map. Return: false: damaged */
+bool hold_recover(struct pool *pool);
 
 /** hold_find() - the retains of @member on a block; POOL_NONE */
 uint32_t hold_find(const struct pool *pool, uint32_t extent, uint32_t member);
@@ -381,6 +400,8 @@ void recent_add(struct pool *pool, const struct pool_member *member, enum recent
 
 /* ---- block_name.c ---- */
 
+/** block_name_recover() - as hold_recover() */
+bool block_name_recover(struct pool *pool);
 /** block_name_find() - Return: record; POOL_NONE */
 uint32_t block_name_find(const struct pool *pool, const void *name, size_t n_bytes);
 /** block_name_add() - not taken, and record_reserve()d */

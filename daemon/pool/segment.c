@@ -75,6 +75,11 @@ void segment_deinit(struct segment *segment)
 
 /* ---- what a crash left ---- */
 
+static bool is_ours(const struct stat *st)
+{
+	return S_ISREG(st->st_mode) && st->st_uid == geteuid() && (st->st_mode & 07777) == 0600 && st->st_nlink == 1;
+}
+
 static bool is_segment_name(const char *name, const char *instance)
 {
 	char prefix[SEGMENT_NAME_BYTES];
@@ -85,12 +90,36 @@ static bool is_segment_name(const char *name, const char *instance)
 }
 
 /* What is not exactly as we make it is somebody else's, whatever it is called. */
-static bool is_ours(int dir, const char *name)
+static bool is_ours_at(int dir, const char *name)
 {
 	struct stat st;
 
-	return !fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) && S_ISREG(st.st_mode) && st.st_uid == geteuid() &&
-	       (st.st_mode & 07777) == 0600 && st.st_nlink == 1;
+	return !fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) && is_ours(&st);
+}
+
+int segment_open(struct segment *segment, const char *instance, const char *name)
+{
+	struct segment opened = SEGMENT_NULL;
+	struct stat st;
+	int r = 0;
+
+	if (name[0] != '/' || strnlen(name, SEGMENT_NAME_BYTES) == SEGMENT_NAME_BYTES ||
+	    !is_segment_name(name + 1, instance))
+		return -EINVAL;
+	opened.fd = shm_open(name, O_RDWR | O_NOFOLLOW | O_CLOEXEC, 0);
+	if (opened.fd < 0)
+		return -errno;
+	if (fstat(opened.fd, &st))
+		r = -errno;
+	else if (!is_ours(&st))
+		r = -EPERM;
+	if (r) {
+		close(opened.fd);
+		return r;
+	}
+	memcpy(opened.name, name, strlen(name));
+	*segment = opened;
+	return 0;
 }
 
 int segment_sweep(const char *instance)
@@ -105,7 +134,7 @@ int segment_sweep(const char *instance)
 	if (!dir)
 		return -errno;
 	while ((entry = readdir(dir)))
-		if (is_segment_name(entry->d_name, instance) && is_ours(dirfd(dir), entry->d_name) &&
+		if (is_segment_name(entry->d_name, instance) && is_ours_at(dirfd(dir), entry->d_name) &&
 		    !unlinkat(dirfd(dir), entry->d_name, 0))
 			n++;
 	closedir(dir);

@@ -25,6 +25,8 @@ struct segment {
 
 /** segment_create() - a new, empty object of @instance. Return: 0, -errno (-EMFILE, -ENOSPC, …) */
 int segment_create(struct segment *segment, const char *instance) MUST_CHECK;
+/** segment_open() - an object of @instance that segment_create() made, by its @name. Return: 0; -EINVAL, -EPERM: it cannot be one; -errno */
+int segment_open(struct segment *segment, const char *instance, const char *name) MUST_CHECK;
 /** segment_unlink() - remove the name (once); the memory goes with the last mapping and descriptor */
 void segment_unlink(struct segment *segment);
 /** segment_deinit() - close; may run twice. Does not unlink. */

@@ -51,6 +51,9 @@ struct status status_of_pool(enum pool_outcome outcome)
 	case POOL_E_INVALID:
 		return (struct status){-EINVAL, "no pool could serve these sizes",
 				       "check size, alignment and max_size"};
+	case POOL_E_DAMAGED:
+		return (struct status){-EIO, "its books cannot be right",
+				       "see the daemon's log, and what it says to do"};
 	case POOL_E_SLOW: /* never leaves the daemon: the request runs again as a job */
 		return (struct status){-EAGAIN, "it takes long", "try again"};
 	case POOL_OUTCOME_N:

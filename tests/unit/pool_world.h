@@ -89,6 +89,31 @@ static inline uint64_t world_used(struct world *world, uint32_t uid, enum quota_
 	return atomic_load(&quota_account_of(&world->quota, uid)->used[kind]);
 }
 
+static inline void world_check(struct pool *pool);
+
+/* As a daemon's death forgets them. */
+static inline void world_forget_charges(struct world *world)
+{
+	for (size_t i = 0; i < N_ELEMENTS(world->quota.buckets); i++)
+		for (struct quota_account *a = world->quota.buckets[i]; a; a = a->next)
+			for (int kind = 0; kind < QUOTA_KIND_N; kind++)
+				atomic_store(&a->used[kind], 0);
+}
+
+/** world_restart() - the pool's daemon ends without a word, and another recovers it. Return: the pool */
+static inline struct pool *world_restart(struct world *world, struct pool *pool)
+{
+	char name[SEGMENT_NAME_BYTES], why[200] = "";
+
+	snprintf(name, sizeof(name), "%s", pool_books_name(pool));
+	pool_keep(pool);
+	world_forget_charges(world);
+	if (pool_recover(&pool, &world->env, name, why, sizeof(why)))
+		fail_msg("not recovered: %s", why);
+	world_check(pool);
+	return pool;
+}
+
 /* Everything that was charged, spent, opened and made is gone. */
 static inline void world_deinit(struct world *world)
 {

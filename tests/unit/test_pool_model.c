@@ -584,6 +584,18 @@ static void step(struct model *model)
 	run[i](model);
 }
 
+/* The daemon ends, another goes on: nothing has changed. */
+static void restart(struct model *model)
+{
+	model->pool = world_restart(&model->world, model->pool);
+	for (int i = 0; i < N_SLOTS; i++) {
+		model->members[i] = pool_member_of(model->pool, model->sessions[i]);
+		assert_non_null(model->members[i]);
+	}
+	compare(model);
+	compare_pages(model);
+}
+
 static void print_counts(const struct model *model)
 {
 	printf("%-10s outcome:count …\n", "operation");
@@ -623,6 +635,8 @@ static void play(const struct pool_options *options, uint64_t limit_bytes, uint6
 			world_check(model->pool);
 			compare_pages(model);
 		}
+		if (i % 512 == 511)
+			restart(model);
 	}
 	print_counts(model);
 	for (int i = 0; i < N_SLOTS; i++)

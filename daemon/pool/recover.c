@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: MIT
+/*
+ * A pool from what a killed daemon left. Truth is the ledger: header, LIVE extents, members, holds, names, results, backed bits.
+ * First what was under way is taken back (ledger_open()), then everything else is built from the truth, each record judged
+ * before it is used; at the end nothing overlaps, nobody unknown owns anything, and what is granted is backed.
+ *
+ * Two objects. The data segment is longer than the books say, never shorter, but for a client that cut it; a page is there
+ * without its bit, never the other way around, but for a client that punched it. Both are mended here: the books are right.
+ *
+ * A kill at any point of this leaves the truth as it was: what is stored meanwhile is derived, or the same each time.
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pool/pool_internal.h"
+
+struct recovery {
+	struct pool *pool;
+	const char *name;	     /* of the ledger's object */
+	struct ledger_header header; /* a copy, before anything was taken back */
+	struct segment books;
+	char *why;
+	size_t n_why;
+};
+
+static PRINTF(3, 4) int refuse(struct recovery *recovery, int r, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(recovery->why, recovery->n_why, format, args);
+	va_end(args);
+	return r;
+}
+
+static int refuse_ledger(struct recovery *recovery, int r)
+{
+	switch (r) {
+	case LEDGER_E_FOREIGN:
+		return refuse(recovery, POOL_E_DAMAGED, "%s is not a ledger", recovery->name);
+	case LEDGER_E_VERSION:
+		return refuse(recovery, POOL_E_DAMAGED,
+			      "its ledger has format %u, and this daemon knows %u: start the daemon that wrote it",
+			      recovery->header.version, LEDGER_VERSION);
+	case LEDGER_E_DAMAGED:
+		return refuse(recovery, POOL_E_DAMAGED, "the header of its ledger says what cannot be");
+	case -ENOSPC:
+		return refuse(recovery, POOL_E_UNBACKED, "there is no memory for its ledger's pages");
+	default:
+		return refuse(recovery, r, "its ledger cannot be opened: %s", strerrordesc_np(-r));
+	}
+}
+
+/* ---- header and objects ---- */
+
+static int read_header(struct recovery *recovery, struct pool_options *options)
+{
+	const struct ledger_header *header = &recovery->header;
+	uint64_t total;
+	int r;
+
+	r = ledger_peek(recovery->books.fd, &recovery->header);
+	if (r)
+		return refuse_ledger(recovery, r);
+	total = atomic_load(&header->total_bytes);
+	*options = (struct pool_options){
+		.n_name_bytes = header->n_name_bytes,
+		.size = total,
+		.max_size = header->max_bytes,
+		.uid = header->uid,
+		.gid = header->gid,
+		.mode = header->mode,
+		.lifetime = header->lifetime,
+		.fill = header->fill,
+		.lease = header->lease,
+		.guard = header->guard,
+		.reserve = header->reserve,
+	};
+	if (header->kind != LEDGER_POOL || !header->pool_id || header->n_name_bytes > NAME_BYTES_MAX ||
+	    (header->n_name_bytes && !name_is_valid(header->name, header->n_name_bytes)) || header->mode > 0777 ||
+	    header->lifetime > 1 || header->fill > 2 || header->lease > 1 || header->guard > 1 || header->reserve > 1 ||
+	    total % EXTENT_GRANULE || header->max_bytes % EXTENT_GRANULE)
+		return refuse_ledger(recovery, LEDGER_E_DAMAGED);
+	memcpy(options->name, header->name, header->n_name_bytes);
+	return 0;
+}
+
+static int open_objects(struct recovery *recovery)
+{
+	struct pool *pool = recovery->pool;
+	const struct ledger_shape shape = pool_shape(pool->options.max_size);
+	char name[sizeof(recovery->header.data_object) + 1] = "";
+	int r;
+
+	memcpy(name, recovery->header.data_object, sizeof(recovery->header.data_object));
+	r = segment_open(&pool->data, pool->env->instance, name);
+	if (r)
+		return refuse(recovery, r == -EMFILE || r == -ENFILE || r == -ENOMEM ? r : POOL_E_DAMAGED,
+			      "its data segment %s cannot be opened: %s", name, strerrordesc_np(-r));
+	r = ledger_open(&pool->ledger, recovery->books.fd, &shape);
+	if (r)
+		return refuse_ledger(recovery, r);
+	pool->books = recovery->books;
+	pool->books.fd = -1; /* the ledger's now */
+	recovery->books.fd = -1;
+	pool->created_s = pool->ledger.header->created_s;
+	pool->free_total = pool->ledger.header->free_total; /* before the first commit stores ours */
+	pool->failed_total = pool->ledger.header->failed_total;
+	pool->peak_used = pool->ledger.header->peak_used;
+	return 0;
+}
+
+static int recover_backing(struct recovery *recovery)
+{
+	struct pool *pool = recovery->pool;
+	uint64_t total = pool->ledger.header->total_bytes;
+	uint32_t unit_bytes = backing_unit_bytes(pool_segment_bytes_for(pool->options.max_size));
+	int r;
+
+	if (!total || total % EXTENT_GRANULE || total > pool->options.max_size)
+		return refuse_ledger(recovery, LEDGER_E_DAMAGED);
+	pool->options.size = total;
+	r = backing_recover(&pool->backing, &pool->ledger, pool->env->budget, pool->data.fd, unit_bytes,
+			    pool_segment_bytes_for(total));
+	if (r == BACKING_E_EXHAUSTED)
+		return refuse(recovery, POOL_E_UNBACKED,
+			      "pages of its data segment were taken away, and there is no memory for others");
+	if (r == BACKING_E_DAMAGED || r == -ENOSPC)
+		return refuse(recovery, POOL_E_DAMAGED, "its books of pages cannot be right");
+	return r ? refuse(recovery, r, "its data segment: %s", strerrordesc_np(-r)) : 0;
+}
+
+/* ---- blocks ---- */
+
+static int take_block(void *arg, uint32_t extent)
+{
+	struct recovery *recovery = arg;
+	struct pool *pool = recovery->pool;
+	uint32_t owner = extent_owner(&pool->map, extent);
+	uint64_t offset = extent_offset(&pool->map, extent), size = extent_size(&pool->map, extent);
+	struct pool_holding *holding;
+
+	if (owner < POOL_OWNER && (owner >= pool->n_members_alloced || !pool->members[owner]))
+		return refuse(recovery, POOL_E_DAMAGED, "block at 0x%llx: its owner %u is nobody that is here",
+			      (unsigned long long)offset, owner);
+	if (backing_missing(&pool->backing, offset, size, 1))
+		return refuse(recovery, POOL_E_DAMAGED, "block at 0x%llx: granted, but not backed",
+			      (unsigned long long)offset);
+	if (size <= 2 * pool->guard_bytes || extent_slack(&pool->map, extent) < 2 * pool->guard_bytes)
+		return refuse(recovery, POOL_E_DAMAGED, "block at 0x%llx: smaller than its guards",
+			      (unsigned long long)offset);
+	holding = holding_of(pool, owner);
+	extent_map_hang(&pool->map, extent, &holding->list);
+	if (holding->oldest == EXTENT_NONE) /* they come by age */
+		holding->oldest = extent;
+	charge_blocks_always(pool, account_of(pool, owner), 1, size);
+	return 0;
+}
+
+static int recover_map(struct recovery *recovery)
+{
+	struct pool *pool = recovery->pool;
+	int r;
+
+	r = extent_map_recover(&pool->map, &pool->ledger, POOL_FIRST, pool->options.size, now_s(), take_block, recovery,
+			       recovery->why, recovery->n_why);
+	if (r == -ENOMEM || r == -ENOSPC)
+		return refuse(recovery, r, "there is no memory to recover it with");
+	return r == EXTENT_E_DAMAGED ? POOL_E_DAMAGED : r;
+}
+
+/* Blocks that are nobody's are there because somebody retains them. */
+static bool nobodys_are_held(const struct pool *pool)
+{
+	for (uint32_t e = pool->nobody.list.head; e != EXTENT_NONE; e = extent_links(&pool->map, e)->owner_next)
+		if (!(extent_flags(&pool->map, e) & EXTENT_HELD))
+			return false;
+	return true;
+}
+
+static int recover_rest(struct recovery *recovery)
+{
+	struct pool *pool = recovery->pool;
+
+	if (!hold_recover(pool))
+		return refuse(recovery, POOL_E_DAMAGED, "its books of retains cannot be right");
+	if (!block_name_recover(pool))
+		return refuse(recovery, POOL_E_DAMAGED, "its books of names cannot be right");
+	if (!nobodys_are_held(pool))
+		return refuse(recovery, POOL_E_DAMAGED, "a block is nobody's, and nobody retains it");
+	if (!result_recover(pool))
+		return refuse(recovery, POOL_E_DAMAGED, "its books of answers cannot be right");
+	return 0;
+}
+
+static void recover_figures(struct pool *pool)
+{
+	pool->alloc_total = pool->free_total + pool->map.n_live;
+	note_peak(pool);
+	if (pool->options.reserve)
+		quota_charge_always(pool->account, QUOTA_BYTES, pool->map.total_bytes);
+	for (uint32_t e = pool->map.head; e != EXTENT_NONE && !pool->decay_pending; e = extent_map_next(&pool->map, e))
+		if (extent_state(&pool->map, e) == EXTENT_GAP)
+			decay_note(pool, e);
+}
+
+/* ---- all of it ---- */
+
+/* As if it had never been looked at. */
+static void let_go(struct pool *pool)
+{
+	pool->books.name[0] = pool->data.name[0] = '\0'; /* so that they are not removed */
+	while (pool->first) {
+		struct pool_member *member = pool->first;
+
+		pool->first = member->next;
+		free(member);
+	}
+	pool_close(pool);
+}
+
+static void give_charges_back(struct pool *pool)
+{
+	for (struct pool_member *m = pool->first; m; m = m->next)
+		uncharge_blocks(pool, m->account, m->blocks.list.n_blocks, m->blocks.list.n_bytes);
+	uncharge_blocks(pool, pool->account, pool->own.list.n_blocks, pool->own.list.n_bytes);
+	uncharge_blocks(pool, pool->account, pool->nobody.list.n_blocks, pool->nobody.list.n_bytes);
+}
+
+static int recover(struct recovery *recovery)
+{
+	struct pool *pool = recovery->pool;
+	int r;
+
+	r = open_objects(recovery);
+	if (!r)
+		r = recover_backing(recovery);
+	if (r)
+		return r;
+	r = member_recover(pool);
+	if (r == POOL_E_DAMAGED)
+		return refuse(recovery, r, "its books of sessions cannot be right");
+	if (r)
+		return refuse(recovery, r, "there is no memory to recover it with");
+	r = recover_map(recovery);
+	return r ? r : recover_rest(recovery);
+}
+
+int pool_recover(struct pool **poolp, const struct pool_env *env, const char *name, char *why, size_t n_why)
+{
+	struct recovery recovery = {.name = name, .why = why, .n_why = n_why, .books = SEGMENT_NULL};
+	struct pool_options options;
+	int r;
+
+	r = segment_open(&recovery.books, env->instance, name);
+	if (r)
+		return refuse(&recovery, r == -ENOENT || r == -EPERM || r == -EINVAL ? POOL_E_DAMAGED : r,
+			      "its ledger %s cannot be opened: %s", name, strerrordesc_np(-r));
+	r = read_header(&recovery, &options);
+	recovery.pool = r ? NULL : calloc(1, sizeof(*recovery.pool));
+	if (!r && !recovery.pool)
+		r = refuse(&recovery, -ENOMEM, "there is no memory to recover it with");
+	if (!r) {
+		r = pool_init(recovery.pool, env, recovery.header.pool_id, &options);
+		if (r) {
+			free(recovery.pool);
+			r = r == POOL_E_INVALID ? refuse_ledger(&recovery, LEDGER_E_DAMAGED)
+						: refuse(&recovery, r, "there is no memory to recover it with");
+		} else {
+			r = recover(&recovery);
+			if (r) {
+				give_charges_back(recovery.pool);
+				let_go(recovery.pool);
+			}
+		}
+	}
+	segment_deinit(&recovery.books);
+	if (r)
+		return r;
+	recover_figures(recovery.pool);
+	recent_add(recovery.pool, NULL, RECENT_RECOVER, 0, 0, used_bytes(recovery.pool));
+	pool_commit(recovery.pool);
+	*poolp = recovery.pool;
+	return 0;
+}
+
+struct pool *pool_keep(struct pool *pool)
+{
+	assert(!pool->is_destroyed);
+	let_go(pool);
+	return NULL;
+}
+
+const char *pool_books_name(const struct pool *pool)
+{
+	return pool->books.name;
+}
