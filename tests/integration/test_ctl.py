@@ -213,8 +213,8 @@ class WithoutADaemon(Base):
             (["stats", "--watch", "0"], "between"),
             (["viz", "x", "--width", "3"], "between"),
             (["viz", "x", "--format", "svg"], "ascii|unicode|json"),  # not built: refused like any other word
-            (["top"], "no command"),
-            (["bench"], "no command"),
+            (["bench", "extra"], "one argument too many"),
+            (["bench", "--quick=1"], "takes no value"),
             (["log", "x"], "no command"),
             (["viz", "x", "--blocks"], "no option"),
         ):
@@ -223,13 +223,13 @@ class WithoutADaemon(Base):
 
     def test_help_goes_to_stdout_and_names_what_there_is(self):
         names = ("ping", "create", "list", "alloc", "find", "free", "stats", "sessions", "viz", "check", "resize", "destroy",
-                 "demo")
+                 "demo", "bench")
         for args in (["--help"], ["help"]):
             result = ctl(*args)
             self.assertEqual((result.code, result.err), (DONE, ""))
             for name in names:
                 self.assertRegex(result.out, rf"(?m)^  {name} ")
-            for absent in ("top", "bench", "log"):
+            for absent in ("top", "log"):
                 self.assertNotRegex(result.out, rf"(?m)^  {absent}\b")
         for name in names:
             result = ctl(name, "--help")
@@ -612,6 +612,77 @@ class Demo(Base):
         _, err = process.communicate(timeout=PATIENCE_S)
         self.assertEqual(process.returncode, OTHER, err)
         self.assertIn("ended too early (Killed)", err)
+
+
+class Bench(Base):
+    KEYS = {"name", "unit", "median", "min", "max", "peer", "peer_median", "ratio"}
+
+    def leftovers(self):
+        return [p["name"] for p in self.json("list")["pools"] if p["name"].startswith("bench-")]
+
+    def tearDown(self):
+        self.assertEqual(self.leftovers(), [])
+
+    def start(self, where, *args):
+        return subprocess.Popen([MEMPOOLCTL, "--socket", where.socket, "bench", "--quick", *args], env=environment(),
+                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def await_pool(self, process, where):
+        """Until the benchmark has made its pool: it is at work from then on."""
+        end = time.monotonic() + PATIENCE_S
+        while time.monotonic() < end and process.poll() is None:
+            if "bench-" in ctl("--socket", where.socket, "list").out:
+                return
+        self.fail("no pool was made")
+
+    def test_bench_measures_each_thing_beside_another(self):
+        report = self.json("bench", "--quick")
+        self.assertGreaterEqual(set(report), {"benchmarks", "cores", "version"})
+        self.assertGreaterEqual(report["cores"], 1)
+        self.assertIn(report["version"], self.ctl("ping").out)
+        rows = report["benchmarks"]
+        self.assertEqual(len({row["name"] for row in rows}), len(rows))
+        for row in rows:
+            self.assertGreaterEqual(set(row), self.KEYS, row)
+            self.assertEqual(row["unit"], "ns")
+            self.assertTrue(0 < row["min"] <= row["median"] <= row["max"], row)
+            self.assertAlmostEqual(row["ratio"], row["median"] / row["peer_median"], delta=row["ratio"] * 1e-6)
+        for word in ("pair", "replace", "thread", "process", "request", "batch"):
+            self.assertTrue(any(word in row["name"] for row in rows), word)
+        self.assertEqual({re.split(r"[ ,]", row["peer"])[0] for row in rows}, {"malloc", "echo"})
+
+    def test_bench_tells_people_the_machine_and_what_is_good(self):
+        result = self.ctl("bench", "--quick")
+        self.assertEqual(result.err, "")
+        self.assertRegex(result.out, r"(?m)^pair: .* ns +[0-9.]+x$")
+        self.assertRegex(result.out, rf"mempoold \S+ on \d+ cores?, Linux {re.escape(os.uname().release)}")
+        self.assertIn("Good: ", result.out)
+
+    def test_bench_interrupted_leaves_nothing(self):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            process = self.start(daemon)
+            self.await_pool(process, daemon)
+            process.send_signal(number)
+            out, err = process.communicate(timeout=PATIENCE_S)  # its processes have these pipes open, too
+            self.assertEqual((process.returncode, out), (OTHER, ""), err)
+            self.assertRegex(err, r"\Amempoolctl: bench: interrupted[^\n]+\n\Z")
+            self.assertEqual(self.leftovers(), [])
+
+    def test_bench_whose_daemon_dies_says_so(self):
+        mortal = Daemon()
+        process = self.start(mortal, "--timeout", "2")
+        try:
+            self.await_pool(process, mortal)
+        finally:
+            mortal.process.kill()
+            mortal.process.wait(PATIENCE_S)
+            _, err = process.communicate(timeout=PATIENCE_S)
+            for path in mortal.objects() + glob.glob(f"/dev/shm/mempool.{mortal.instance}"):
+                os.unlink(path)
+            mortal.log.close()
+            mortal.dir.cleanup()
+        self.assertEqual(process.returncode, NO_DAEMON, err)
+        self.assertRegex(err, r"\Amempoolctl: bench: [^\n]+\n\Z")
 
 
 daemon = Daemon()
