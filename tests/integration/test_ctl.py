@@ -21,6 +21,7 @@ import tempfile
 import termios
 import time
 import unittest
+import xml.etree.ElementTree
 import zlib
 
 MEMPOOLD, MEMPOOLCTL = sys.argv[1], sys.argv[2]
@@ -212,7 +213,8 @@ class WithoutADaemon(Base):
             (["resize", "x", "1X"], "unit"),
             (["stats", "--watch", "0"], "between"),
             (["viz", "x", "--width", "3"], "between"),
-            (["viz", "x", "--format", "svg"], "ascii|unicode|json"),  # not built: refused like any other word
+            (["viz", "x", "--format", "gif"], "ascii|unicode|json|svg|html"),
+            (["viz", "x", "--format", "svg", "--width", "90"], "--width"),
             (["bench", "extra"], "one argument too many"),
             (["bench", "--quick=1"], "takes no value"),
             (["log", "x"], "no command"),
@@ -474,6 +476,34 @@ class Maps(Base):
         widths = [max(map(len, self.ctl("viz", name, "--width", str(w)).out.splitlines())) for w in (60, 120)]
         self.assertLess(*widths)
         self.assertIn("\033[", self.ctl("viz", name, "--color", "always").out)
+
+    def drawing(self, name, form):
+        """The SVG as a tree, the HTML page's as well; any of it well-formed."""
+        out = self.ctl("viz", name, "--format", form).out
+        return xml.etree.ElementTree.fromstring(out.replace("<!DOCTYPE html>", "")), out
+
+    def test_viz_draws_every_byte_as_svg_and_html(self):
+        name = self.pool("1M")
+        offsets = self.offsets("alloc", name, "1000", "--count", "50")
+        self.ctl("free", name, *map(hex, offsets[10:20]))
+        for form in ("svg", "html"):
+            tree, out = self.drawing(name, form)
+            sizes = {int(e.get("data-offset")): int(e.get("data-size")) for e in tree.iter() if e.get("data-size")}
+            self.assertEqual(sum(sizes.values()), 1 << 20)
+            picture = json.loads(self.ctl("viz", name, "--json").out)
+            self.assertEqual(sizes, {e["offset"]: e["size"] for e in picture["extents"]})
+            self.assertIn(f"Pool {name}", out)
+            self.assertIn("the pool (published, or left by a session): 40 blocks", "".join(tree.itertext()))
+            self.assertNotRegex(out.replace("http://www.w3.org/2000/svg", ""), r"https?:|<script")  # needs nothing else
+
+    def test_viz_draws_a_pool_of_one_granule_and_a_full_one(self):
+        for free in (True, False):
+            name = self.pool("16")
+            if not free:
+                self.offsets("alloc", name, "16")
+            tree, _ = self.drawing(name, "svg")
+            sizes = [int(e.get("data-size")) for e in tree.iter() if e.get("data-size")]
+            self.assertEqual(sizes, [16])
 
     def test_viz_writes_a_file_or_says_why_not(self):
         name = self.pool()
