@@ -92,7 +92,10 @@ class Terminal:
 
     def read(self, until=None):
         data = b""
+        end = time.monotonic() + PATIENCE_S
         while until is None or until not in data:
+            if time.monotonic() > end:
+                raise AssertionError(f"no {until!r} in {data[-4096:]!r}")
             if not select.select([self.fd], [], [], PATIENCE_S)[0]:
                 raise AssertionError(f"silent after {data!r}")
             try:
@@ -218,6 +221,8 @@ class WithoutADaemon(Base):
             (["bench", "extra"], "one argument too many"),
             (["bench", "--quick=1"], "takes no value"),
             (["log", "x"], "no command"),
+            (["top"], "needs a terminal|has no JSON|is for people"),
+            (["top", "--interval", "0"], "between"),
             (["viz", "x", "--blocks"], "no option"),
         ):
             with self.subTest(args=args):
@@ -225,13 +230,13 @@ class WithoutADaemon(Base):
 
     def test_help_goes_to_stdout_and_names_what_there_is(self):
         names = ("ping", "create", "list", "alloc", "find", "free", "stats", "sessions", "viz", "check", "resize", "destroy",
-                 "demo", "bench")
+                 "demo", "bench", "top")
         for args in (["--help"], ["help"]):
             result = ctl(*args)
             self.assertEqual((result.code, result.err), (DONE, ""))
             for name in names:
                 self.assertRegex(result.out, rf"(?m)^  {name} ")
-            for absent in ("top", "log"):
+            for absent in ("log",):
                 self.assertNotRegex(result.out, rf"(?m)^  {absent}\b")
         for name in names:
             result = ctl(name, "--help")
@@ -713,6 +718,72 @@ class Bench(Base):
             mortal.dir.cleanup()
         self.assertEqual(process.returncode, NO_DAEMON, err)
         self.assertRegex(err, r"\Amempoolctl: bench: [^\n]+\n\Z")
+
+
+class Top(Base):
+    """As a person sees it: ncurses sends what changed, so words are waited for that come in one piece."""
+    GIVEN_BACK = b"\033[?1049l"  # xterm's own screen again
+
+    def start(self, where=None, **extra):
+        return Terminal("--socket", (where or daemon).socket, "top", "--interval", "0.05", **extra)
+
+    def test_top_shows_pools_and_quits(self):
+        name = self.pool()
+        self.offsets("alloc", name, "100K")
+        top = self.start()
+        top.read(until=name[:8].encode())
+        os.write(top.fd, b"js\033[A\033[B")
+        os.write(top.fd, b"\r")
+        top.read(until=b"one cell = ")
+        os.write(top.fd, b"\r")
+        top.read(until=b"ALLOC/S")
+        os.write(top.fd, b"q")
+        self.assertIn(self.GIVEN_BACK, top.read())
+        self.assertEqual(top.end(), DONE)
+
+    def test_top_follows_the_size_of_its_terminal(self):
+        self.pool()
+        top = self.start()
+        top.read(until=b"ALLOC/S")
+        fcntl.ioctl(top.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 200, 0, 0))
+        top.read(until=b"LARGEST GAP")  # only wide screens have it
+        os.write(top.fd, b"q")
+        top.read()
+        self.assertEqual(top.end(), DONE)
+
+    def test_top_gives_the_terminal_back_on_signals(self):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            top = self.start()
+            top.read(until=b"ALLOC/S")
+            os.kill(top.pid, number)
+            self.assertIn(self.GIVEN_BACK, top.read())
+            self.assertEqual(top.end(), DONE)
+
+    def test_top_goes_on_when_the_daemon_is_back(self):
+        mortal = Daemon()
+        top = self.start(mortal)
+        try:
+            top.read(until=b"ALLOC/S")
+            mortal.process.kill()
+            mortal.process.wait(PATIENCE_S)
+            top.read(until=b"reconnecting")
+            mortal.process = subprocess.Popen([MEMPOOLD, "--socket", mortal.socket, "--instance", mortal.instance, "--ephemeral"],
+                                              stdin=subprocess.DEVNULL, stderr=mortal.log)
+            top.read(until=b"alloc/s")  # the line of sums is back
+            os.write(top.fd, b"q")
+            top.read()
+            self.assertEqual(top.end(), DONE)
+        finally:
+            mortal.stop()
+            for path in mortal.objects() + glob.glob(f"/dev/shm/mempool.{mortal.instance}"):
+                os.unlink(path)
+            mortal.log.close()
+            mortal.dir.cleanup()
+
+    def test_top_says_which_terminal_it_does_not_know(self):
+        top = self.start(TERM="no-such-terminal")
+        self.assertIn(b"no-such-terminal", top.read())
+        self.assertEqual(top.end(), OTHER)
 
 
 daemon = Daemon()
