@@ -492,7 +492,7 @@ class Maps(Base):
         self.offsets("alloc", name, "100K")
         for extra, args, has_color, is_ascii in (({}, [], True, False),
                                                  ({"NO_COLOR": "1"}, [], False, False),
-                                                 ({"NO_COLOR": "1"}, ["--color=always"], True, False),
+                                                 ({"NO_COLOR": "1"}, ["--color=always"], False, False),
                                                  ({"LC_ALL": "C"}, ["--color=never"], False, True),
                                                  ({"TERM": "dumb"}, [], False, False)):
             with self.subTest(extra=extra, args=args):
