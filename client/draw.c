@@ -14,13 +14,14 @@
 #define N_ROWS	      8u
 #define N_HOLDERS     12u
 #define N_GAPS	      6u
-#define SCALE_COLUMNS 12u /* "0x0000001000 " before each row */
+#define SCALE_COLUMNS 12u /* "     0x1000 " before each row; more where the last row needs it */
 
 struct canvas {
 	FILE *stream;
 	const Mempool__Wire__VisualizeReply *picture;
 	const struct mempool_pool *pool;
 	uint32_t columns; /* cells in a row */
+	int scale;	  /* columns of the offset before it */
 	bool is_unicode, is_colored;
 };
 
@@ -117,11 +118,11 @@ static void draw_map(const struct canvas *canvas)
 		n_cells = picture->n_cell_used;
 	for (uint64_t cell = 0; cell < n_cells; cell++) {
 		if (cell % canvas->columns == 0)
-			fprintf(canvas->stream, "%s%#11" PRIx64 " ", cell ? "\n" : "",
+			fprintf(canvas->stream, "%s%#*" PRIx64 " ", cell ? "\n" : "", canvas->scale,
 				picture->first + cell * picture->cell_bytes);
 		draw_cell(canvas, cell);
 	}
-	fprintf(canvas->stream, "\n%11s one cell = %s%s\n", "", size_text(picture->cell_bytes).text,
+	fprintf(canvas->stream, "\n%*s one cell = %s%s\n", canvas->scale, "", size_text(picture->cell_bytes).text,
 		canvas->is_unicode ? ";  · free  ░▒▓ partly used  █ full" : ";  . free  a less than half used  A more");
 }
 
@@ -196,14 +197,23 @@ static void draw(const struct canvas *canvas)
 
 /* ---- the call ---- */
 
+static uint32_t scale_columns_of(const struct mempool_pool *pool)
+{
+	uint32_t n = (uint32_t)snprintf(NULL, 0, "%#" PRIx64 " ", pool->mapping->n_bytes);
+
+	return n > SCALE_COLUMNS ? n : SCALE_COLUMNS;
+}
+
 static int draw_picture(struct mempool_pool *pool, FILE *stream, const struct mempool_visualize_options *options)
 {
 	Mempool__Wire__Visualize ask = MEMPOOL__WIRE__VISUALIZE__INIT;
 	uint32_t width = options->width ? options->width : 80;
+	uint32_t scale_columns = scale_columns_of(pool);
 	struct canvas canvas = {
 		.stream = stream,
 		.pool = pool,
-		.columns = width > SCALE_COLUMNS + 8 ? width - SCALE_COLUMNS : 8,
+		.columns = width > scale_columns + 8 ? width - scale_columns : 8,
+		.scale = (int)scale_columns - 1,
 		.is_unicode = options->format == MEMPOOL_FORMAT_UNICODE,
 		.is_colored = options->color != 0,
 	};
@@ -242,10 +252,14 @@ int mempool_pool_visualize(struct mempool_pool *pool, FILE *stream, const struct
 	r = options ? import_struct(&known, sizeof(known), options, options->struct_size, "visualize") : 0;
 	if (r)
 		return r;
-	if ((unsigned)known.format > MEMPOOL_FORMAT_JSON || known.color > 1 || known.reserved)
+	if ((unsigned)known.format > MEMPOOL_FORMAT_JSON || known.color > 1 || known.reserved || known.blocks > 1 ||
+	    known.reserved2)
 		return error_set(-EINVAL, "visualize: an option has a value that it cannot have");
 	r = known.format == MEMPOOL_FORMAT_JSON ? extents_write_json(pool, stream) : draw_picture(pool, stream, &known);
-	if (!r && ferror(stream))
-		r = error_set(-EIO, "visualize: the stream could not be written");
+	if (!r && known.blocks && known.format != MEMPOOL_FORMAT_JSON)
+		r = extents_write_blocks(pool, stream);
+	errno = 0;
+	if (!r && (fflush(stream) || ferror(stream)))
+		r = error_set(-EIO, "visualize: writing the stream: %s", strerror(errno ? errno : EIO));
 	return r;
 }

@@ -80,6 +80,16 @@ static void test_visualize_draws_in_every_format(void **state)
 	assert_non_null(strstr(out, "\"total\":1048576"));
 }
 
+static void test_visualize_says_when_the_stream_is_full(void **state)
+{
+	FILE *full = fopen("/dev/full", "we");
+
+	(void)state;
+	assert_non_null(full);
+	assert_int_equal(mempool_pool_visualize(pool, full, NULL), -EIO);
+	fclose(full);
+}
+
 static void test_large_maps_draw_within_a_second(void **state)
 {
 	static char out[1 << 16];
@@ -99,9 +109,8 @@ static void test_large_maps_draw_within_a_second(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_lists_and_infos_tell_the_truth),
-		TEST(test_stats_of_callers_of_other_ages),
-		TEST(test_visualize_draws_in_every_format),
+		TEST(test_lists_and_infos_tell_the_truth),  TEST(test_stats_of_callers_of_other_ages),
+		TEST(test_visualize_draws_in_every_format), TEST(test_visualize_says_when_the_stream_is_full),
 		TEST(test_large_maps_draw_within_a_second),
 	};
 

@@ -216,7 +216,6 @@ class WithoutADaemon(Base):
             (["top"], "no command"),
             (["bench"], "no command"),
             (["log", "x"], "no command"),
-            (["viz", "x", "--blocks"], "no option"),
         ):
             with self.subTest(args=args):
                 self.refused(*args, code=USAGE, says=says)
@@ -477,6 +476,22 @@ class Maps(Base):
         widths = [max(map(len, self.ctl("viz", name, "--width", str(w)).out.splitlines())) for w in (60, 120)]
         self.assertLess(*widths)
         self.assertIn("\033[", self.ctl("viz", name, "--color", "always").out)
+
+    def test_viz_lists_blocks_when_asked(self):
+        name = self.pool("1M")
+        offset, = self.offsets("alloc", name, "1000", "--name", "one")
+        other, = self.offsets("alloc", name, "2000")
+        for form in ("ascii", "unicode"):
+            self.assertNotIn("blocks:", self.ctl("viz", name, "--format", form).out)
+            out = self.ctl("viz", name, "--blocks", "--format", form).out
+            self.assertRegex(out, rf'(?m)^ +{offset:#x} +1000 +pool, from session \d+, \d+ s, "one"$')
+            self.assertRegex(out, rf"(?m)^ +{other:#x} +2000 +pool, from session \d+, \d+ s$")
+        self.assertEqual(self.ctl("viz", name, "--blocks", "--json").out, self.ctl("viz", name, "--json").out)
+
+    def test_viz_of_a_tebibyte_keeps_its_width(self):
+        out = self.ctl("viz", self.pool("1T"), "--width", "80").out
+        rows = re.findall(r"(?m)^ *0x[0-9a-f]+ \.+$", out)
+        self.assertEqual((len(rows), {len(row) for row in rows[:-1]}), (8, {80}), out)
 
     def test_viz_writes_a_file_or_says_why_not(self):
         name = self.pool()
