@@ -475,6 +475,11 @@ class Maps(Base):
         self.assertFalse(unicode.isascii())
         widths = [max(map(len, self.ctl("viz", name, "--width", str(w)).out.splitlines())) for w in (60, 120)]
         self.assertLess(*widths)
+        for width in (40, 80, 200):  # nothing is wider; but the pool's name cannot be broken
+            for form in ("ascii", "unicode"):
+                lines = self.ctl("viz", name, "--width", str(width), "--format", form).out.splitlines()
+                lines = [line for line in lines if name not in line]
+                self.assertLessEqual(max(map(len, lines)), width, lines)
         self.assertIn("\033[", self.ctl("viz", name, "--color", "always").out)
 
     def test_viz_lists_blocks_when_asked(self):
