@@ -15,7 +15,8 @@
 
 enum {
 	OPTION_WIDTH = 0x200,
-	OPTION_FORMAT
+	OPTION_FORMAT,
+	OPTION_BLOCKS
 };
 
 enum viz_format { /* the library's, and our own */
@@ -30,13 +31,14 @@ static const struct argp_option options[] = {
 	{"width", OPTION_WIDTH, "N", 0, "Columns of the map (the terminal's)", 0},
 	{"format", OPTION_FORMAT, "FORMAT", 0,
 	 "ascii, unicode, json, svg or html (unicode on a terminal that can, else ascii)", 0},
+	{"blocks", OPTION_BLOCKS, NULL, 0, "List each live block too; json always has them", 0},
 	{"output", 'o', "FILE", 0, "Write to FILE", 0},
 	{0},
 };
 
 struct viz {
 	uint64_t width; /* 0: not given */
-	bool has_format;
+	bool has_format, blocks;
 	enum viz_format format;
 	const char *path; /* NULL: stdout */
 };
@@ -52,6 +54,9 @@ static error_t viz_parse(int key, char *arg, struct argp_state *state)
 	case OPTION_FORMAT:
 		viz->format = (enum viz_format)command_choice("--format", arg, "ascii|unicode|json|svg|html");
 		viz->has_format = true;
+		return 0;
+	case OPTION_BLOCKS:
+		viz->blocks = true;
 		return 0;
 	case 'o':
 		viz->path = arg;
@@ -73,6 +78,7 @@ static struct mempool_visualize_options settle(const struct ctl *ctl, const stru
 		visualize.format =
 			terminal_is(fd) && terminal_is_utf8() ? MEMPOOL_FORMAT_UNICODE : MEMPOOL_FORMAT_ASCII;
 	visualize.width = viz->width ? (uint32_t)viz->width : terminal_width(fd);
+	visualize.blocks = viz->blocks;
 	visualize.color = terminal_has_color(ctl->color, fd);
 	return visualize;
 }

@@ -453,7 +453,7 @@ static int publish_locked(struct pool_member *member, uint64_t offset, const voi
 	if (named != POOL_NONE) /* the same again is no mistake */
 		return name_record(pool, named)->extent == extent ? 0 : POOL_E_NAME_TAKEN;
 	if (n_name_bytes && extent_flags(&pool->map, extent) & EXTENT_NAMED)
-		return POOL_E_NAME_TAKEN; /* one block, one name */
+		return POOL_E_NAMED;
 	r = n_name_bytes ? record_reserve(pool, &pool->names) : 0;
 	if (r)
 		return r;

@@ -223,7 +223,6 @@ class WithoutADaemon(Base):
             (["log", "x"], "no command"),
             (["top"], "needs a terminal|has no JSON|is for people"),
             (["top", "--interval", "0"], "between"),
-            (["viz", "x", "--blocks"], "no option"),
         ):
             with self.subTest(args=args):
                 self.refused(*args, code=USAGE, says=says)
@@ -340,7 +339,7 @@ class Pools(Base):
     def test_alloc_gets_all_or_none(self):
         for lifetime in ("session", "pool"):
             name = self.pool("64K", "--lifetime", lifetime)
-            error = self.refused("alloc", name, "10K", "--count", "7", code=FULL, says=f"resize {re.escape(name)} ")
+            error = self.refused("alloc", name, "10K", "--count", "7", code=FULL, says=r"free blocks, or")
             self.assertEqual(error["errno"], errno.ENOSPC)
             self.assertEqual(self.json("stats", name)["allocations"], 0)
             self.assertGreater(self.json("stats", name)["failed_total"], 0)
@@ -426,6 +425,9 @@ class Pools(Base):
         self.refused("resize", name, "1M", code=OTHER, says="shrink|grow")
         self.refused("resize", name, "5M", code=FULL, says="max_size")
         self.assertEqual(self.json("stats", name)["total"], 2 << 20)
+        self.refused("alloc", name, "3M", code=FULL, says=f"may have 4.00 MiB; 'mempoolctl resize {name} SIZE' does")
+        error = self.refused("alloc", self.pool("1M"), "3M", code=FULL, says="not made to grow")
+        self.assertNotIn("mempoolctl resize", error["message"])
 
     def test_destroy_warns_or_refuses_if_not_empty(self):
         name = self.pool()
@@ -480,6 +482,11 @@ class Maps(Base):
         self.assertFalse(unicode.isascii())
         widths = [max(map(len, self.ctl("viz", name, "--width", str(w)).out.splitlines())) for w in (60, 120)]
         self.assertLess(*widths)
+        for width in (40, 80, 200):  # nothing is wider; but the pool's name cannot be broken
+            for form in ("ascii", "unicode"):
+                lines = self.ctl("viz", name, "--width", str(width), "--format", form).out.splitlines()
+                lines = [line for line in lines if name not in line]
+                self.assertLessEqual(max(map(len, lines)), width, lines)
         self.assertIn("\033[", self.ctl("viz", name, "--color", "always").out)
 
     def drawing(self, name, form):
@@ -510,6 +517,22 @@ class Maps(Base):
             sizes = [int(e.get("data-size")) for e in tree.iter() if e.get("data-size")]
             self.assertEqual(sizes, [16])
 
+    def test_viz_lists_blocks_when_asked(self):
+        name = self.pool("1M")
+        offset, = self.offsets("alloc", name, "1000", "--name", "one")
+        other, = self.offsets("alloc", name, "2000")
+        for form in ("ascii", "unicode"):
+            self.assertNotIn("blocks:", self.ctl("viz", name, "--format", form).out)
+            out = self.ctl("viz", name, "--blocks", "--format", form).out
+            self.assertRegex(out, rf'(?m)^ +{offset:#x} +1000 +pool, from session \d+, \d+ s, "one"$')
+            self.assertRegex(out, rf"(?m)^ +{other:#x} +2000 +pool, from session \d+, \d+ s$")
+        self.assertEqual(self.ctl("viz", name, "--blocks", "--json").out, self.ctl("viz", name, "--json").out)
+
+    def test_viz_of_a_tebibyte_keeps_its_width(self):
+        out = self.ctl("viz", self.pool("1T"), "--width", "80").out
+        rows = re.findall(r"(?m)^ *0x[0-9a-f]+ \.+$", out)
+        self.assertEqual((len(rows), {len(row) for row in rows[:-1]}), (8, {80}), out)
+
     def test_viz_writes_a_file_or_says_why_not(self):
         name = self.pool()
         path = os.path.join(daemon.dir.name, "map")
@@ -524,7 +547,7 @@ class Maps(Base):
         self.offsets("alloc", name, "100K")
         for extra, args, has_color, is_ascii in (({}, [], True, False),
                                                  ({"NO_COLOR": "1"}, [], False, False),
-                                                 ({"NO_COLOR": "1"}, ["--color=always"], True, False),
+                                                 ({"NO_COLOR": "1"}, ["--color=always"], False, False),
                                                  ({"LC_ALL": "C"}, ["--color=never"], False, True),
                                                  ({"TERM": "dumb"}, [], False, False)):
             with self.subTest(extra=extra, args=args):
