@@ -104,7 +104,8 @@ static int check_pool(struct study *study, const struct directory_pool *record, 
 	n = print_faults(record, pool);
 	pool_stats(pool, &stats);
 	if (!n)
-		printf("%s: %" PRIu64 " blocks, %" PRIu64 " of %" PRIu64 " bytes used, %" PRIu64 " sessions: no faults\n",
+		printf("%s: %" PRIu64 " blocks, %" PRIu64 " of %" PRIu64 " bytes used, %" PRIu64
+		       " sessions: no faults\n",
 		       label_of(record).text, stats.allocations, stats.used, stats.total, stats.sessions);
 	*n_faultsp += n;
 	pool_keep(pool);
@@ -126,8 +127,8 @@ static int check(struct study *study, const char *name)
 		code = code ? code : failed;
 	}
 	if (n_faults)
-		printf("%" PRIu32 " fault%s in %" PRIu32 " pool%s checked%s\n", n_faults, n_faults == 1 ? "" : "s", n_pools,
-		       n_pools == 1 ? "" : "s",
+		printf("%" PRIu32 " fault%s in %" PRIu32 " pool%s checked%s\n", n_faults, n_faults == 1 ? "" : "s",
+		       n_pools, n_pools == 1 ? "" : "s",
 		       study_is_live(study) ? "; a daemon is at work, so they may be operations half done" : "");
 	else if (!code)
 		printf("%" PRIu32 " pool%s checked: no faults\n", n_pools, n_pools == 1 ? "" : "s");
@@ -168,8 +169,8 @@ static int print_log(const struct directory_pool *record)
 		complain("log of %s: %s", label_of(record).text, why);
 		return r == POOL_E_DAMAGED ? EXIT_CORRUPT : code_of(r);
 	}
-	printf("%8s  %-23s  %8s  %7s  %-8s  %14s  %12s  %s\n", "NUMBER", "TIME", "SESSION", "PID", "WHAT", "OFFSET", "SIZE",
-	       "RESULT");
+	printf("%8s  %-23s  %8s  %7s  %-8s  %14s  %12s  %s\n", "NUMBER", "TIME", "SESSION", "PID", "WHAT", "OFFSET",
+	       "SIZE", "RESULT");
 	for (uint32_t i = 0; i < n; i++)
 		print_operation(operations + i);
 	free(operations);
@@ -183,11 +184,13 @@ static int refuse_instance(const char *instance, int r)
 	struct status status = r > 0 ? (struct status){0} : status_of_errno(r);
 
 	if (r == STUDY_E_NONE)
-		complain("there is no instance %s on this machine: its directory would be /dev/shm/mempool.%s; name another "
+		complain("there is no instance %s on this machine: its directory would be /dev/shm/mempool.%s; name "
+			 "another "
 			 "with --instance or --socket",
 			 instance, instance);
 	else if (r == STUDY_E_VERSION)
-		complain("instance %s: its directory was written by another version: use the mempoold that wrote it", instance);
+		complain("instance %s: its directory was written by another version: use the mempoold that wrote it",
+			 instance);
 	else if (r == STUDY_E_DAMAGED)
 		complain("instance %s: its directory /dev/shm/mempool.%s cannot be right", instance, instance);
 	else

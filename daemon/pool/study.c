@@ -14,7 +14,7 @@
 #define COPY_BYTES (256u << 10) /* at once; simply picked */
 
 struct study {
-	int fd; /* of the directory itself, to ask for its lock */
+	int fd;			    /* of the directory itself, to ask for its lock */
 	struct directory directory; /* of a copy */
 	struct quota quota;	    /* without limits */
 	struct budget budget;
@@ -207,7 +207,8 @@ static int copy_books(const struct directory_pool *record, char *why, size_t n_w
 	return copy;
 }
 
-int study_recover(struct study *study, const struct directory_pool *record, struct pool **poolp, char *why, size_t n_why)
+int study_recover(struct study *study, const struct directory_pool *record, struct pool **poolp, char *why,
+		  size_t n_why)
 {
 	int copy = copy_books(record, why, n_why);
 
@@ -238,7 +239,8 @@ static int read_log(const struct ledger *ledger, struct pool_recent **operations
 	return 0;
 }
 
-int study_log(const struct directory_pool *record, struct pool_recent **operationsp, uint32_t *np, char *why, size_t n_why)
+int study_log(const struct directory_pool *record, struct pool_recent **operationsp, uint32_t *np, char *why,
+	      size_t n_why)
 {
 	struct ledger ledger = LEDGER_NULL;
 	struct ledger_header header;

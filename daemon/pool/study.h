@@ -30,13 +30,13 @@ bool study_is_live(const struct study *study);
 bool study_pool(const struct study *study, uint32_t *indexp, struct directory_pool *out);
 
 /** study_recover() - what a start would make of it: pool_study() of a copy. Return: as that; -errno: its ledger cannot be read */
-int study_recover(struct study *study, const struct directory_pool *record, struct pool **poolp, char *why, size_t n_why)
-	MUST_CHECK;
+int study_recover(struct study *study, const struct directory_pool *record, struct pool **poolp, char *why,
+		  size_t n_why) MUST_CHECK;
 /** study_data() - whether its data segment is there, and as long as @pool says. Return: NULL, or what is wrong with it */
 const char *study_data(const struct directory_pool *record, const struct pool *pool);
 /**
  * study_log() - all of its last operations, malloc'ed, oldest first; needs less of its books than study_recover()
  * Return: 0; POOL_E_DAMAGED; -errno; @why says it
  */
-int study_log(const struct directory_pool *record, struct pool_recent **operationsp, uint32_t *np, char *why, size_t n_why)
-	MUST_CHECK;
+int study_log(const struct directory_pool *record, struct pool_recent **operationsp, uint32_t *np, char *why,
+	      size_t n_why) MUST_CHECK;
