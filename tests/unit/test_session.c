@@ -69,7 +69,8 @@ static struct session *begin(struct bench *bench, bool with_lock)
 	struct pool_identity who = {.uid = 7, .gid = 8, .pid = getpid(), .command = "tester"};
 	struct session *session;
 
-	assert_int_equal(session_new(&session, &bench->sessions, &who, quota_account_of(registry_quota(bench->registry), 7),
+	assert_int_equal(session_new(&session, &bench->sessions, &who,
+				     quota_account_of(registry_quota(bench->registry), 7),
 				     with_lock ? bench->instance : NULL),
 			 0);
 	return session;
@@ -77,8 +78,7 @@ static struct session *begin(struct bench *bench, bool with_lock)
 
 static struct pool *create(struct bench *bench, const struct session *session, const char *name)
 {
-	const struct registry_call call = {
-		.slot = session->slot, .session = session->identity.session, .request = 1};
+	const struct registry_call call = {.slot = session->slot, .session = session->identity.session, .request = 1};
 	struct pool_options options = {
 		.n_name_bytes = (uint32_t)strlen(name), .size = 65536, .max_size = 65536, .uid = 7, .mode = 0666};
 	struct pool *pool;
@@ -265,7 +265,7 @@ static void test_session_is_of_its_own_process_only(void **state)
 	peer.pid = 0;
 	assert_false(session_is_of(session, &peer));
 
-	session->pid_space++; /* seen from another namespace: pids cannot be compared */
+	session->pid_space++;			     /* seen from another namespace: pids cannot be compared */
 	assert_false(session_is_of(session, &peer)); /* and nobody has said that he holds the lock */
 	fd = dup(session->liveness.segment.fd);
 	assert_int_equal(pipe(ends), 0);
