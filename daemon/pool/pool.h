@@ -128,10 +128,16 @@ int pool_new(struct pool **poolp, const struct pool_env *env, uint64_t id, const
  * Return: 0; POOL_E_DAMAGED: nothing was changed or removed; POOL_E_UNBACKED; -errno
  */
 int pool_recover(struct pool **poolp, const struct pool_env *env, const char *name, char *why, size_t n_why) MUST_CHECK;
+/**
+ * pool_study() - as pool_recover(), from a private copy @fd of a ledger, without the data segment: to be looked at (pool_check(),
+ * pool_stats(), pool_recent(), …), and let go of by pool_keep(). Ownership: @fd is consumed. Return: as pool_recover()
+ */
+int pool_study(struct pool **poolp, const struct pool_env *env, int fd, char *why, size_t n_why) MUST_CHECK;
 /** pool_keep() - @pool's only reference is let go of; objects stay for the next daemon. Return: NULL */
 struct pool *pool_keep(struct pool *pool);
 /** pool_books_name() - of the ledger's object, for pool_recover() */
 const char *pool_books_name(const struct pool *pool);
+const char *pool_data_name(const struct pool *pool);
 
 struct pool *pool_ref(struct pool *pool);
 /** pool_unref() - the last one frees mappings and descriptors (long for large pools: off the loop). Return: NULL */
@@ -157,6 +163,9 @@ struct pool_warning { /* what a destroy or a session's end left behind, for log 
  * Idempotent steps: the state first, the ledger's name last. Return: 0; POOL_E_NOT_EMPTY (only with @if_empty); POOL_E_DESTROYED.
  */
 int pool_destroy(struct pool *pool, bool if_empty, struct pool_warning *warning) MUST_CHECK;
+/** pool_destroy_with() - @commit is called under the mutex, when nothing stands in the way any more and nothing has happened yet */
+int pool_destroy_with(struct pool *pool, bool if_empty, struct pool_warning *warning, void (*commit)(void *arg),
+		      void *arg) MUST_CHECK;
 
 /** pool_may_open(), pool_may_manage() - rights as a file's: r and w by mode; the pool's uid, the daemon's, or root */
 bool pool_may_open(const struct pool *pool, const struct pool_identity *who);
@@ -318,6 +327,8 @@ struct pool_recent {
 	int outcome; /* 0, POOL_E_*, -errno */
 	enum recent_what what;
 };
+/** recent_name() - for people and protocols: "alloc", "free", … */
+const char *recent_name(enum recent_what what);
 /** pool_recent() - operations with a number above @after, by rising number. Return: how many were stored; 0: no more */
 uint32_t pool_recent(struct pool *pool, uint64_t after, struct pool_recent out[], uint32_t n_max);
 

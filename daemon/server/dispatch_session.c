@@ -10,6 +10,7 @@
 #include "server/request.h"
 
 #define PROTOCOL_VERSION 1u
+#define RECOVERIES_MAX	 16u  /* as many as the directory remembers */
 #define LIST_ROWS_MAX	 256u /* of about 150 bytes on the wire each */
 
 /* ---- Hello ---- */
@@ -21,13 +22,11 @@ static int begin(struct request *request, bool wants_liveness, int *fdp)
 	struct session *session;
 	int r;
 
-	r = session_new(&session, services->sessions, &peer->identity, peer->account);
+	r = session_new(&session, services->sessions, &peer->identity, peer->account,
+			wants_liveness ? services->instance : NULL);
 	if (r)
 		return r;
 	if (wants_liveness) {
-		r = liveness_open(&session->liveness, services->instance);
-		if (r)
-			goto err_after_new;
 		*fdp = fcntl(session->liveness.segment.fd, F_DUPFD_CLOEXEC, 0);
 		if (*fdp < 0) {
 			r = -errno;
@@ -53,7 +52,7 @@ err_after_new:
 	return r;
 }
 
-static int answer_hello(struct request *request, struct session *session, int fd)
+static int answer_hello(struct request *request, const struct session *session, int fd)
 {
 	const struct dispatch *dispatch = request->dispatch;
 	Mempool__Wire__HelloReply hello = MEMPOOL__WIRE__HELLO_REPLY__INIT;
@@ -64,9 +63,52 @@ static int answer_hello(struct request *request, struct session *session, int fd
 	WIRE_SET(&hello, max_in_flight, (uint32_t)dispatch->limits->requests_in_flight);
 	WIRE_SET(&hello, max_batch, DISPATCH_BATCH_MAX);
 	WIRE_SET(&hello, instance, wire_bytes(dispatch->services->instance, strlen(dispatch->services->instance)));
+	if (request->is_resume)
+		WIRE_SET(&hello, resumed, 1);
+	else
+		WIRE_SET(&hello, token, wire_bytes(session->token, sizeof(session->token)));
 	request->reply.result_case = MEMPOOL__WIRE__REPLY__RESULT_HELLO;
 	request->reply.hello = &hello;
 	return fd < 0 ? request_answer(request) : request_answer_fd(request, fd);
+}
+
+/* One sentence whatever it is, so that nothing can be found out by asking. */
+static int refuse_resume(struct request *request, int error)
+{
+	int r;
+
+	if (error == -EACCES)
+		r = request_refuse(
+			request, -EACCES,
+			"Hello: the session is another process's; begin one of your own: Hello without resume_session");
+	else
+		r = request_refuse(
+			request, -ESTALE,
+			"Hello: there is no such session to resume, or it has ended, or the token is not its own; "
+			"begin a new one: Hello without resume_session");
+	return r ? r : DISPATCH_E_CLOSE;
+}
+
+static int resume(struct request *request, const Mempool__Wire__Hello *hello)
+{
+	struct peer *peer = request->peer;
+	struct session *session;
+	void *home;
+	int r;
+
+	if (hello->resume_token.len != DIRECTORY_TOKEN_BYTES ||
+	    !sessions_find(request->dispatch->services->sessions, hello->resume_session, hello->resume_token.data,
+			   &session, &home))
+		return refuse_resume(request, -ESTALE);
+	r = peer->resume ? peer->resume(peer, session, home) : 0;
+	if (r == DISPATCH_E_LATER)
+		return r;
+	if (r)
+		return refuse_resume(request, r);
+	session_take_groups(session, &peer->identity);
+	peer->session = session;
+	request->is_resume = true;
+	return answer_hello(request, session, -1);
 }
 
 int run_hello(struct request *request)
@@ -84,6 +126,8 @@ int run_hello(struct request *request)
 				   hello->version_min, hello->version_max, PROTOCOL_VERSION);
 		return r ? r : DISPATCH_E_CLOSE;
 	}
+	if (hello->has_resume_session && hello->has_resume_token)
+		return resume(request, hello);
 	r = begin(request, hello->has_wants_liveness && hello->wants_liveness, &fd);
 	if (r == SESSION_E_QUOTA)
 		return request_refuse(
@@ -117,7 +161,7 @@ int run_liveness(struct request *request)
 		return request_refuse(
 			request, -EINVAL,
 			"Liveness: nobody holds the lock; take it with F_SETLK on the first byte, then say so");
-	liveness->is_confirmed = true;
+	session_confirm_lock(request->session);
 	return request_answer(request);
 }
 
@@ -136,13 +180,15 @@ static uint64_t now_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-struct info_limits {			       /* arrays behind a DaemonInfoReply */
+struct info_arrays {			       /* arrays behind a DaemonInfoReply */
 	Mempool__Wire__Limit *limits;	       /* [limits_table_n] */
 	Mempool__Wire__Limit **limit_pointers; /* [limits_table_n] */
 	uint32_t *loop_connections;
+	Mempool__Wire__Recovery recoveries[RECOVERIES_MAX];
+	Mempool__Wire__Recovery *recovery_pointers[RECOVERIES_MAX];
 };
 
-static void info_fill_limits(const struct info_limits *info, const struct limits *limits)
+static void info_fill_limits(const struct info_arrays *info, const struct limits *limits)
 {
 	struct limits copy = *limits;
 
@@ -157,10 +203,35 @@ static void info_fill_limits(const struct info_limits *info, const struct limits
 	}
 }
 
-static int answer_info(struct request *request, const struct info_limits *info)
+/* Return: how many are filled */
+static uint32_t info_fill_recoveries(struct info_arrays *info, struct registry *registry, uint64_t *totalp)
+{
+	struct directory_recovery recoveries[RECOVERIES_MAX];
+	uint32_t n = registry_recoveries(registry, recoveries, RECOVERIES_MAX, totalp);
+
+	for (uint32_t i = 0; i < n; i++) {
+		const struct directory_recovery *from = recoveries + i;
+		Mempool__Wire__Recovery *recovery = info->recoveries + i;
+
+		*recovery = (Mempool__Wire__Recovery)MEMPOOL__WIRE__RECOVERY__INIT;
+		WIRE_SET(recovery, time, from->time_s);
+		WIRE_SET(recovery, pools, from->n_pools);
+		WIRE_SET(recovery, blocks, from->n_blocks);
+		WIRE_SET(recovery, bytes, from->n_bytes);
+		WIRE_SET(recovery, sessions, from->n_sessions);
+		WIRE_SET(recovery, refused, from->n_refused);
+		WIRE_SET(recovery, took_us, from->took_us);
+		WIRE_SET(recovery, stopped, from->was_stopped != 0);
+		info->recovery_pointers[i] = recovery;
+	}
+	return n;
+}
+
+static int answer_info(struct request *request, struct info_arrays *info)
 {
 	const struct services *services = request->dispatch->services;
 	Mempool__Wire__DaemonInfoReply reply = MEMPOOL__WIRE__DAEMON_INFO_REPLY__INIT;
+	uint64_t n_recoveries = 0;
 
 	info_fill_limits(info, request->dispatch->limits);
 	for (uint32_t i = 0; i < services->n_loops; i++)
@@ -169,7 +240,9 @@ static int answer_info(struct request *request, const struct info_limits *info)
 	WIRE_SET(&reply, instance, wire_bytes(services->instance, strlen(services->instance)));
 	WIRE_SET(&reply, pid, getpid());
 	WIRE_SET(&reply, uptime, (now_ns() - services->started_ns) / 1000000000u);
-	WIRE_SET(&reply, recoveries, 0);
+	reply.n_last_recoveries = info_fill_recoveries(info, services->registry, &n_recoveries);
+	reply.last_recoveries = info->recovery_pointers;
+	WIRE_SET(&reply, recoveries, n_recoveries);
 	reply.loop_connections = info->loop_connections;
 	reply.n_loop_connections = services->n_loops;
 	reply.limits = info->limit_pointers;
@@ -181,7 +254,7 @@ static int answer_info(struct request *request, const struct info_limits *info)
 
 int run_daemon_info(struct request *request)
 {
-	struct info_limits info = {
+	struct info_arrays info = {
 		.limits = malloc(limits_table_n * sizeof(*info.limits)),
 		.limit_pointers = malloc(limits_table_n * sizeof(Mempool__Wire__Limit *)),
 		.loop_connections = malloc((request->dispatch->services->n_loops + 1) * sizeof(uint32_t)),
