@@ -38,6 +38,12 @@ void hook_point(enum hook_place place, unsigned loop_index)
 	pthread_mutex_unlock(&gate);
 }
 
+bool hook_loses_reply(unsigned op)
+{
+	(void)op;
+	return false;
+}
+
 static void hold_loop(int loop_index)
 {
 	pthread_mutex_lock(&gate);
@@ -70,7 +76,8 @@ static void place_open(struct place *place)
 	assert_non_null(mkdtemp(place->dir));
 	snprintf(place->socket, sizeof(place->socket), "%s/s", place->dir);
 	snprintf(place->instance, sizeof(place->instance), "test-server-%d", getpid());
-	place->config = (struct server_config){.socket_path = place->socket, .instance = place->instance, .n_loops = 2};
+	place->config = (struct server_config){
+		.socket_path = place->socket, .instance = place->instance, .n_loops = 2, .ephemeral = true};
 	limits_default(&place->config.limits);
 }
 
