@@ -188,14 +188,21 @@ static inline void pool_hand_over(struct pool *pool)
 	pool_lock_after_others(pool);
 }
 
+/* A figure is counted with the operation, or not at all. */
+static inline void keep_figure(struct pool *pool, _Atomic uint64_t *word, uint64_t value)
+{
+	if (atomic_load_explicit(word, memory_order_relaxed) != value)
+		intent_set(&pool->ledger, word, value);
+}
+
 /* What was done since the last commit stays, whatever comes; letting go of the mutex does this too. */
 static inline void pool_commit(struct pool *pool)
 {
 	struct ledger_header *header = pool->ledger.header;
 
-	intent_store(&header->free_total, pool->free_total);
-	intent_store(&header->failed_total, pool->failed_total);
-	intent_store(&header->peak_used, pool->peak_used);
+	keep_figure(pool, &header->free_total, pool->free_total);
+	keep_figure(pool, &header->failed_total, pool->failed_total);
+	keep_figure(pool, &header->peak_used, pool->peak_used);
 	intent_commit(&pool->ledger);
 }
 
