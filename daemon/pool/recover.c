@@ -4,8 +4,9 @@
  * First what was under way is taken back (ledger_open()), then everything else is built from the truth, each record judged
  * before it is used; at the end nothing overlaps, nobody unknown owns anything, and what is granted is backed.
  *
- * Two objects. The data segment is longer than the books say, never shorter, but for a client that cut it; a page is there
- * without its bit, never the other way around, but for a client that punched it. Both are mended here: the books are right.
+ * Two objects. A growth lengthens the data segment first, may back the new part, and is committed last: a kill in between leaves
+ * it longer than the books say, with bits beyond their end. It is never shorter, but for a client that cut it. A page is there
+ * without its bit, never the other way around, but for a client that punched it. All are mended here: the books are right.
  *
  * A kill at any point of this leaves the truth as it was: what is stored meanwhile is derived, or the same each time.
  */
@@ -127,7 +128,7 @@ static int recover_backing(struct recovery *recovery)
 	if (r == BACKING_E_EXHAUSTED)
 		return refuse(recovery, POOL_E_UNBACKED,
 			      "pages of its data segment were taken away, and there is no memory for others");
-	if (r == BACKING_E_DAMAGED || r == -ENOSPC)
+	if (r == -ENOSPC)
 		return refuse(recovery, POOL_E_DAMAGED, "its books of pages cannot be right");
 	return r ? refuse(recovery, r, "its data segment: %s", strerrordesc_np(-r)) : 0;
 }
