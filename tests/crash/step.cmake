@@ -1,0 +1,13 @@
+# The engine, killed at each instruction: see step.h. What is traced is what is shipped, so only optimised builds run it.
+add_library(step OBJECT test_step.c step.c kinds.c frozen.c picture.c)
+target_compile_options(step PRIVATE -UNDEBUG)
+target_link_libraries(step PRIVATE mempool_pool mempool_flags PkgConfig::CMOCKA)
+add_executable(test_step $<TARGET_OBJECTS:step>)
+target_link_libraries(test_step PRIVATE mempool_pool mempool_flags PkgConfig::CMOCKA)
+if(MEMPOOL_SANITIZE OR NOT CMAKE_BUILD_TYPE STREQUAL Release)
+  return()
+endif()
+add_test(NAME test_step COMMAND test_step)
+set_tests_properties(test_step PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 600 LABELS crash)
+add_test(NAME test_step_long COMMAND test_step --long "by chance")
+set_tests_properties(test_step_long PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 7200 LABELS long)
