@@ -96,6 +96,8 @@ static int open_objects(struct recovery *recovery)
 	int r;
 
 	memcpy(name, recovery->header.data_object, sizeof(recovery->header.data_object));
+	if (!strcmp(name, recovery->books.name)) /* clients write to the one, and never to the other */
+		return refuse_ledger(recovery, LEDGER_E_DAMAGED);
 	r = segment_open(&pool->data, pool->env->instance, name);
 	if (r)
 		return refuse(recovery, r == -EMFILE || r == -ENFILE || r == -ENOMEM ? r : POOL_E_DAMAGED,
@@ -120,7 +122,8 @@ static int recover_backing(struct recovery *recovery)
 	uint32_t unit_bytes = backing_unit_bytes(pool_segment_bytes_for(pool->options.max_size));
 	int r;
 
-	if (!total || total % EXTENT_GRANULE || total > pool->options.max_size)
+	if (!total || total % EXTENT_GRANULE || total > pool->options.max_size ||
+	    pool->ledger.header->unit_bytes != unit_bytes)
 		return refuse_ledger(recovery, LEDGER_E_DAMAGED);
 	pool->options.size = total;
 	r = backing_recover(&pool->backing, &pool->ledger, pool->env->budget, pool->data.fd, unit_bytes,
@@ -156,7 +159,6 @@ static int take_block(void *arg, uint32_t extent)
 	extent_map_hang(&pool->map, extent, &holding->list);
 	if (holding->oldest == EXTENT_NONE) /* they come by age */
 		holding->oldest = extent;
-	charge_blocks_always(pool, account_of(pool, owner), 1, size);
 	return 0;
 }
 
@@ -196,8 +198,18 @@ static int recover_rest(struct recovery *recovery)
 	return 0;
 }
 
+/* What the lists count: a list at a time, for a block at a time would be a tenth of all. */
+static void charge_all(struct pool *pool)
+{
+	for (struct pool_member *m = pool->first; m; m = m->next)
+		charge_blocks_always(pool, m->account, m->blocks.list.n_blocks, m->blocks.list.n_bytes);
+	charge_blocks_always(pool, pool->account, pool->own.list.n_blocks, pool->own.list.n_bytes);
+	charge_blocks_always(pool, pool->account, pool->nobody.list.n_blocks, pool->nobody.list.n_bytes);
+}
+
 static void recover_figures(struct pool *pool)
 {
+	charge_all(pool);
 	pool->alloc_total = pool->free_total + pool->map.n_live;
 	note_peak(pool);
 	if (pool->options.reserve)
@@ -220,14 +232,6 @@ static void let_go(struct pool *pool)
 		free(member);
 	}
 	pool_close(pool);
-}
-
-static void give_charges_back(struct pool *pool)
-{
-	for (struct pool_member *m = pool->first; m; m = m->next)
-		uncharge_blocks(pool, m->account, m->blocks.list.n_blocks, m->blocks.list.n_bytes);
-	uncharge_blocks(pool, pool->account, pool->own.list.n_blocks, pool->own.list.n_bytes);
-	uncharge_blocks(pool, pool->account, pool->nobody.list.n_blocks, pool->nobody.list.n_bytes);
 }
 
 static int recover(struct recovery *recovery)
@@ -271,10 +275,8 @@ int pool_recover(struct pool **poolp, const struct pool_env *env, const char *na
 						: refuse(&recovery, r, "there is no memory to recover it with");
 		} else {
 			r = recover(&recovery);
-			if (r) {
-				give_charges_back(recovery.pool);
+			if (r)
 				let_go(recovery.pool);
-			}
 		}
 	}
 	segment_deinit(&recovery.books);
