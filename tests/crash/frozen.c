@@ -36,7 +36,8 @@ static void add_range(struct watched *object, size_t begin, size_t end)
 		last->end = end;
 		return;
 	}
-	must(object->n_ranges < WATCH_RANGES_MAX && end <= object->n_bytes, "the tables are where they are thought to be");
+	must(object->n_ranges < WATCH_RANGES_MAX && end <= object->n_bytes,
+	     "the tables are where they are thought to be");
 	object->ranges[object->n_ranges++] = (struct watch_range){.begin = begin, .end = end};
 }
 

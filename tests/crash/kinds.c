@@ -9,7 +9,7 @@
 #include "tests/lib/rnd.h"
 
 #define POOL(bytes) .options = {.name = "p", .n_name_bytes = 1, .size = (bytes), .uid = WORLD_UID, .mode = 0600}
-#define POOL_WITH(bytes, ...)                                                                                          \
+#define POOL_WITH(bytes, ...) \
 	.options = {.name = "p", .n_name_bytes = 1, .size = (bytes), .uid = WORLD_UID, .mode = 0600, __VA_ARGS__}
 
 enum {
@@ -286,7 +286,8 @@ static void alloc_batch(struct scene *scene)
 	for (unsigned i = 0; i < N_ELEMENTS(sizes); i++)
 		sizes[i] = 16 + 16 * i;
 	answered(scene,
-		 pool_alloc_batch(calls(scene, A), N_ELEMENTS(sizes), sizes, POOL_MAY_BLOCK, scene->answer.offsets), NULL);
+		 pool_alloc_batch(calls(scene, A), N_ELEMENTS(sizes), sizes, POOL_MAY_BLOCK, scene->answer.offsets),
+		 NULL);
 }
 
 static void free_batch(struct scene *scene)

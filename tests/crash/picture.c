@@ -23,8 +23,8 @@ static void draw_extents(struct pool *pool, bool with_times, FILE *out)
 				continue;
 			}
 			fprintf(out,
-				"block 0x%" PRIx64 " %" PRIu64 " at 0x%" PRIx64 " asked %" PRIu64 " state %d owner %" PRIu64
-				" origin %" PRIu64 " retains %u name \"%.*s\"",
+				"block 0x%" PRIx64 " %" PRIu64 " at 0x%" PRIx64 " asked %" PRIu64
+				" state %d owner %" PRIu64 " origin %" PRIu64 " retains %u name \"%.*s\"",
 				e->block, e->size, e->offset, e->requested, e->state, e->owner, e->origin, e->n_holds,
 				(int)e->n_name_bytes, e->name);
 			fprintf(out, " since %u\n", with_times ? e->since_s : 0);
@@ -38,11 +38,12 @@ static void draw_answer(const struct pool *pool, const struct pool_member *membe
 	uint32_t batch = (uint32_t)(answer->what >> 32);
 
 	fprintf(out,
-		"answer to session %" PRIu64 " request %" PRIu64 "%s: %d, 0x%" PRIx64 " %" PRIu64 " %" PRIu64 " %" PRIx64
-		"",
+		"answer to session %" PRIu64 " request %" PRIu64 "%s: %d, 0x%" PRIx64 " %" PRIu64 " %" PRIu64
+		" %" PRIx64 "",
 		member->session, answer->id & ~RESULT_UNDER_WAY, answer->id & RESULT_UNDER_WAY ? " (under way)" : "",
 		(int)(uint32_t)answer->what, answer->offset, answer->size, answer->old_size, answer->flags);
-	for (; batch != POOL_NONE; batch = ((struct batch_record *)ledger_at(&pool->ledger, LEDGER_BATCHES, batch))->next) {
+	for (; batch != POOL_NONE;
+	     batch = ((struct batch_record *)ledger_at(&pool->ledger, LEDGER_BATCHES, batch))->next) {
 		const struct batch_record *record = ledger_at(&pool->ledger, LEDGER_BATCHES, batch);
 
 		for (uint32_t i = 0; i < record->n; i++)
@@ -64,8 +65,8 @@ static void draw_members(struct pool *pool, FILE *out)
 	for (const struct pool_member *m = pool->first; m; m = m->next) {
 		const struct member_record *record = member_record(pool, m->index);
 
-		fprintf(out, "member %" PRIu64 " pid %d uid %u \"%.*s\" state %d\n", m->session, record->pid, record->uid,
-			(int)sizeof(record->command), record->command, (int)record->state);
+		fprintf(out, "member %" PRIu64 " pid %d uid %u \"%.*s\" state %d\n", m->session, record->pid,
+			record->uid, (int)sizeof(record->command), record->command, (int)record->state);
 		fprintf(out, "list of %" PRIu64 ": %" PRIu64 " blocks %" PRIu64 " bytes, %" PRIu64 " retained\n",
 			m->session, m->blocks.list.n_blocks, m->blocks.list.n_bytes, m->n_holds);
 		for (uint32_t i = 0; i < POOL_RESULTS_N; i++)
@@ -80,8 +81,8 @@ static void draw_figures(struct world *world, struct pool *pool, FILE *out)
 
 	fprintf(out,
 		"figures: total %" PRIu64 " used %" PRIu64 " requested %" PRIu64 " free %" PRIu64 " largest %" PRIu64
-		" peak %" PRIu64 " blocks %" PRIu64 " gaps %" PRIu64 " sessions %" PRIu64 " allocs %" PRIu64 " frees %" PRIu64
-		" failed %" PRIu64 "\n",
+		" peak %" PRIu64 " blocks %" PRIu64 " gaps %" PRIu64 " sessions %" PRIu64 " allocs %" PRIu64
+		" frees %" PRIu64 " failed %" PRIu64 "\n",
 		stats.total, stats.used, stats.requested, stats.free, stats.largest_free, stats.peak_used,
 		stats.allocations, stats.gaps, stats.sessions, stats.alloc_total, stats.free_total, stats.failed_total);
 	for (uint32_t uid = WORLD_UID; uid < WORLD_UID + 3; uid++)

@@ -133,6 +133,8 @@ static void child_operation(const struct kind *kind, uint64_t seed, struct share
 	scene_init(&scene, kind, &world, seed);
 	if (kind->prepare)
 		kind->prepare(&scene);
+	if (scene.pool) /* which offsets were blocks once is not promised to outlive a daemon */
+		memset(scene.pool->freed, 0, sizeof(scene.pool->freed));
 	draw(&world, scene.pool, shared->before, shared->before_timeless);
 	tell(&scene, shared);
 	stop();
@@ -211,7 +213,8 @@ static void check_backing(const struct frozen *frozen, struct pool *pool)
 		found("its books say that %" PRIu64 " bytes are backed, the kernel had %" PRIu64, backed,
 		      frozen->data_kernel_bytes);
 	if (kernel_bytes(pool_data_fd(pool)) != backed)
-		found("%" PRIu64 " bytes are backed, the kernel has %" PRIu64, backed, kernel_bytes(pool_data_fd(pool)));
+		found("%" PRIu64 " bytes are backed, the kernel has %" PRIu64, backed,
+		      kernel_bytes(pool_data_fd(pool)));
 }
 
 /* The client has lost its answer and asks again. */

@@ -51,7 +51,8 @@ int main(int argc, char *argv[])
 	const char *only = argc > 1 + is_long ? argv[1 + is_long] : NULL;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	seed_base = getenv("MEMPOOL_TEST_SEED") ? strtoull(getenv("MEMPOOL_TEST_SEED"), NULL, 10) : (uint64_t)time(NULL);
+	seed_base =
+		getenv("MEMPOOL_TEST_SEED") ? strtoull(getenv("MEMPOOL_TEST_SEED"), NULL, 10) : (uint64_t)time(NULL);
 	for (unsigned i = 0; i < n_kinds; i++) {
 		if (only && strcmp(only, kinds[i].name))
 			continue;
