@@ -36,6 +36,12 @@ static PRINTF(3, 4) int refuse(struct recovery *recovery, int r, const char *for
 	return r;
 }
 
+/* What is wrong with this pool must not keep the others from coming up; what is wrong with the daemon does. */
+static int trouble(int r)
+{
+	return r == -EMFILE || r == -ENFILE || r == -ENOMEM ? r : POOL_E_DAMAGED;
+}
+
 static int refuse_ledger(struct recovery *recovery, int r)
 {
 	switch (r) {
@@ -50,7 +56,7 @@ static int refuse_ledger(struct recovery *recovery, int r)
 	case -ENOSPC:
 		return refuse(recovery, POOL_E_UNBACKED, "there is no memory for its ledger's pages");
 	default:
-		return refuse(recovery, r, "its ledger cannot be opened: %s", strerrordesc_np(-r));
+		return refuse(recovery, trouble(r), "its ledger cannot be opened: %s", strerrordesc_np(-r));
 	}
 }
 
@@ -100,8 +106,8 @@ static int open_objects(struct recovery *recovery)
 		return refuse_ledger(recovery, LEDGER_E_DAMAGED);
 	r = segment_open(&pool->data, pool->env->instance, name);
 	if (r)
-		return refuse(recovery, r == -EMFILE || r == -ENFILE || r == -ENOMEM ? r : POOL_E_DAMAGED,
-			      "its data segment %s cannot be opened: %s", name, strerrordesc_np(-r));
+		return refuse(recovery, trouble(r), "its data segment %s cannot be opened: %s", name,
+			      strerrordesc_np(-r));
 	r = ledger_open(&pool->ledger, recovery->books.fd, &shape);
 	if (r)
 		return refuse_ledger(recovery, r);
@@ -133,7 +139,7 @@ static int recover_backing(struct recovery *recovery)
 			      "pages of its data segment were taken away, and there is no memory for others");
 	if (r == -ENOSPC)
 		return refuse(recovery, POOL_E_DAMAGED, "its books of pages cannot be right");
-	return r ? refuse(recovery, r, "its data segment: %s", strerrordesc_np(-r)) : 0;
+	return r ? refuse(recovery, trouble(r), "its data segment: %s", strerrordesc_np(-r)) : 0;
 }
 
 /* ---- blocks ---- */
@@ -169,7 +175,9 @@ static int recover_map(struct recovery *recovery)
 
 	r = extent_map_recover(&pool->map, &pool->ledger, POOL_FIRST, pool->options.size, now_s(), take_block, recovery,
 			       recovery->why, recovery->n_why);
-	if (r == -ENOMEM || r == -ENOSPC)
+	if (r == -ENOSPC)
+		return refuse(recovery, POOL_E_UNBACKED, "there is no memory for its ledger to grow");
+	if (r == -ENOMEM)
 		return refuse(recovery, r, "there is no memory to recover it with");
 	return r == EXTENT_E_DAMAGED ? POOL_E_DAMAGED : r;
 }
@@ -261,8 +269,7 @@ int pool_recover(struct pool **poolp, const struct pool_env *env, const char *na
 
 	r = segment_open(&recovery.books, env->instance, name);
 	if (r)
-		return refuse(&recovery, r == -ENOENT || r == -EPERM || r == -EINVAL ? POOL_E_DAMAGED : r,
-			      "its ledger %s cannot be opened: %s", name, strerrordesc_np(-r));
+		return refuse(&recovery, trouble(r), "its ledger %s cannot be opened: %s", name, strerrordesc_np(-r));
 	r = read_header(&recovery, &options);
 	recovery.pool = r ? NULL : calloc(1, sizeof(*recovery.pool));
 	if (!r && !recovery.pool)
