@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * test_step [--long] [KIND] - each kind of operation, and its recovery, killed at each instruction that makes a difference
+ * test_step [--long] [KIND, or in $MEMPOOL_STEP_KIND] - each kind of operation, and its recovery, killed at each instruction that makes a difference
  *
  * Exit: 0; 1 something is lost, doubled or half done ("found: …"); 77 no process can be traced here ("skipped: …").
  */
@@ -41,14 +41,13 @@ static void step_by_chance(const struct kind *kind, bool is_long)
 
 	printf("MEMPOOL_TEST_SEED=%" PRIu64 "\n", seed_base);
 	for (unsigned i = 0; i < n; i++)
-		step_one(kind, seed_base + i, i % 8 == 0 && !getenv("NOREC"));
+		step_one(kind, seed_base + i, i % 8 == 0);
 }
 
 int main(int argc, char *argv[])
 {
 	bool is_long = argc > 1 && !strcmp(argv[1], "--long");
-	bool recovery = !getenv("NOREC");
-	const char *only = argc > 1 + is_long ? argv[1 + is_long] : NULL;
+	const char *only = argc > 1 + is_long ? argv[1 + is_long] : getenv("MEMPOOL_STEP_KIND");
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	seed_base =
@@ -59,7 +58,7 @@ int main(int argc, char *argv[])
 		if (!strcmp(kinds[i].name, "by chance"))
 			step_by_chance(&kinds[i], is_long);
 		else
-			step_one(&kinds[i], 0, recovery);
+			step_one(&kinds[i], 0, true);
 	}
 	printf("%" PRIu64 " instructions, %" PRIu64 " states, each recovered and asked again\n", total.n_instructions,
 	       total.n_states);
