@@ -21,7 +21,7 @@
 #define N_SCENES	   4u
 #define UID		   1000u
 
-struct image { /* a ledger, as its daemon left it */
+struct image {		/* a ledger, as its daemon left it */
 	uint8_t *bytes; /* [n_kept]: the pages that count, one after the other */
 	uint64_t *at;	/* [n_pages]: where in the object */
 	uint32_t n_pages;
@@ -226,11 +226,11 @@ static void make_objects(const struct image *image, const uint8_t *data, size_t 
 	struct fuzz_change change;
 
 	REQUIRE(!segment_create(books, env.instance) && !segment_create(data_segment, env.instance));
-	REQUIRE(!ftruncate(books->fd, (off_t)image->n_bytes) &&
-		!ftruncate(data_segment->fd, (off_t)image->data_bytes));
+	REQUIRE(!ftruncate(books->fd, (off_t)image->n_bytes) && !ftruncate(data_segment->fd, (off_t)image->data_bytes));
 	for (uint32_t i = 0; i < image->n_pages; i++)
 		write_at(books->fd, image->at[i], image->bytes + i * (size_t)PAGE, PAGE);
-	write_at(books->fd, offsetof(struct ledger_header, data_object), data_segment->name, sizeof(data_segment->name));
+	write_at(books->fd, offsetof(struct ledger_header, data_object), data_segment->name,
+		 sizeof(data_segment->name));
 	for (; n >= FUZZ_CHANGE_BYTES; data += FUZZ_CHANGE_BYTES, n -= FUZZ_CHANGE_BYTES) {
 		memcpy(&change, data, FUZZ_CHANGE_BYTES);
 		change_one(books->fd, image, &change);
@@ -272,7 +272,7 @@ static void live_on(struct pool *pool)
 	pool_recent(pool, 0, recent, N_ELEMENTS(recent));
 	for (member = pool->first; member; member = member->next) {
 		if (member_record(pool, member->index)->state != MEMBER_ACTIVE)
-			continue; /* it executes nothing any more */
+			continue;		       /* it executes nothing any more */
 		for (uint64_t id = 1; id < 40; id++) { /* the same id, whatever it was */
 			int r;
 
