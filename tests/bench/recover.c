@@ -87,7 +87,7 @@ int main(void)
 		.name = "bench", .n_name_bytes = 5, .size = UINT64_C(1) << 30, .uid = getuid(), .mode = 0600};
 	const struct pool_identity who = {.session = 1, .uid = getuid(), .command = "bench_recover"};
 	uint64_t limit[QUOTA_KIND_N];
-	struct pool_member *member;
+	struct pool_member *member = NULL;
 	struct quota quota;
 	struct budget budget;
 	char instance[32];

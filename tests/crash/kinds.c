@@ -24,7 +24,8 @@ static uint64_t last_request; /* of preparation */
 
 static struct pool_member *asks(struct scene *scene, int who)
 {
-	scene->members[who]->call = (struct pool_call){.id = ++last_request, .acked = last_request - 1};
+	last_request++;
+	scene->members[who]->call = (struct pool_call){.id = last_request, .acked = last_request - 1};
 	return scene->members[who];
 }
 
