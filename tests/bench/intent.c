@@ -49,7 +49,8 @@ static void measure(intent_run with, intent_run without, uint32_t n_standing, co
 		differences[i] = (ns[i] - bare_ns[i]) / 2; /* a pair is two operations */
 	}
 	cost = median(differences);
-	printf("Among %s blocks, a pair of alloc and free takes %.0f ns with its intent, %.0f without: %.1f ns an operation "
+	printf("Among %s blocks, a pair of alloc and free takes %.0f ns with its intent, %.0f without: %.1f ns an "
+	       "operation "
 	       "(goal: %d at most): %s\n",
 	       what, median(ns), median(bare_ns), cost, GOAL_NS, cost <= GOAL_NS ? "reached" : "MISSED");
 }

@@ -9,7 +9,7 @@
 #include "tests/bench/intent.h"
 #include "tests/lib/rnd.h"
 
-#define N_PAIRS	     100000u
+#define N_PAIRS 100000u
 
 struct scene {
 	uint32_t n;

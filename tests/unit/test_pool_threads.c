@@ -20,6 +20,7 @@ struct shared {
 	struct world world;
 	struct pool *pool;
 	struct pool_member *members[N_THREADS];
+	bool destroy_early;
 	atomic_bool is_done, is_destroyed_soon;
 	_Atomic uint64_t n_unforeseen, n_destroyed;
 };
@@ -121,8 +122,8 @@ static void *work(void *arg)
 	struct worker *worker = arg;
 	struct pool_warning report = {0};
 
-	for (int i = 0; i < N_ROUNDS && step(worker); i++)
-		;
+	for (int i = 0; (worker->shared->destroy_early || i < N_ROUNDS) && step(worker); i++)
+		; /* until it is destroyed, however late that thread comes to it */
 	while (pool_leave_step(worker->member, &report))
 		;
 	return NULL;
@@ -181,6 +182,7 @@ static void play(bool destroy_early)
 	shared.world.env.decay_wanted = NULL;
 	options.max_size = 64 << 20;
 	shared.pool = world_pool_with(&shared.world, &options);
+	shared.destroy_early = destroy_early;
 	atomic_init(&shared.is_done, false);
 	atomic_init(&shared.is_destroyed_soon, false);
 	atomic_init(&shared.n_unforeseen, 0);
