@@ -55,15 +55,6 @@ static int setup(void **state)
 	return 0;
 }
 
-static int teardown(void **state)
-{
-	struct bench *bench = *state;
-
-	sessions_deinit(&bench->sessions);
-	registry_close(bench->registry);
-	return 0;
-}
-
 static struct session *begin(struct bench *bench, bool with_lock)
 {
 	struct pool_identity who = {.uid = 7, .gid = 8, .pid = getpid(), .command = "tester"};
@@ -109,6 +100,17 @@ static void end(struct session *session)
 {
 	session_end(session);
 	session_free(session);
+}
+
+static int teardown(void **state)
+{
+	struct bench *bench = *state;
+
+	while (bench->sessions.head)
+		end(bench->sessions.head);
+	sessions_deinit(&bench->sessions);
+	registry_close(bench->registry);
+	return 0;
 }
 
 static uint64_t n_sessions(struct bench *bench)
