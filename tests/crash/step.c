@@ -47,7 +47,9 @@ static void clean_up(void)
 		return;
 	if (current->child > 0)
 		kill(current->child, SIGKILL);
-	must(segment_sweep(current->world.instance) >= 0 && segment_sweep(current->shared->instance) >= 0, "sweep");
+	must(segment_sweep(current->world.instance, NULL, NULL) >= 0 &&
+		     segment_sweep(current->shared->instance, NULL, NULL) >= 0,
+	     "sweep");
 }
 
 PRINTF(1, 2) static void found(const char *format, ...)
@@ -330,7 +332,7 @@ static void end_child(struct run *run)
 	waitpid(run->child, NULL, 0);
 	run->child = 0;
 	watch_end(&run->watch);
-	must(segment_sweep(run->shared->instance) >= 0, "sweep");
+	must(segment_sweep(run->shared->instance, NULL, NULL) >= 0, "sweep");
 }
 
 /* Fork, and let the child come to its first stop. */
