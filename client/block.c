@@ -186,7 +186,7 @@ int mempool_alloc_batch(struct mempool_pool *pool, size_t n, const size_t sizes[
 	if (!offsets)
 		return error_set(-ENOMEM, "alloc of a batch: this process is out of memory");
 	while (!r && done < n) {
-		size_t some = n - done < pool->client->max_batch ? n - done : pool->client->max_batch;
+		size_t some = n - done < client_max_batch(pool->client) ? n - done : client_max_batch(pool->client);
 
 		r = alloc_some(pool, some, sizes + done, offsets + done);
 		done += r ? 0 : some;
@@ -208,20 +208,15 @@ int mempool_alloc_batch(struct mempool_pool *pool, size_t n, const size_t sizes[
 
 /* ---- free ---- */
 
-/* A silent or absent daemon is no failure of a free: the request is under way and is done exactly once, or the pool is gone. */
-static int freed(int r)
-{
-	return r == -ETIMEDOUT || r == -EHOSTDOWN ? 0 : r;
-}
-
-static int free_one(struct mempool_pool *pool, uint64_t offset)
+/* A silent or absent daemon is no failure of a free: the request is queued and is done exactly once (connection.h). */
+static int free_one(struct mempool_pool *pool, uint64_t offset, bool waits)
 {
 	Mempool__Wire__Free free_request = MEMPOOL__WIRE__FREE__INIT;
 	REQUEST(request, FREE, free, free_request);
 
 	SET(free_request, pool, pool->id);
 	SET(free_request, offset, offset);
-	return freed(client_do(pool->client, &request, pool->id, "free"));
+	return client_free(pool->client, &request, pool->id, waits, "free");
 }
 
 static int free_guarded(struct mempool_pool *pool, uint64_t offset)
@@ -231,12 +226,14 @@ static int free_guarded(struct mempool_pool *pool, uint64_t offset)
 	int r, damage = 0;
 
 	r = inspect(pool, offset, &block);
+	if (r == -ETIMEDOUT || r == -EHOSTDOWN || r == -ENOMEM) /* freed all the same; nobody can say how long it is */
+		return free_one(pool, offset, r == -ENOMEM);
 	if (r)
-		return freed(r);
+		return r;
 	damage = guard_check(pool, offset, block.size, block.owner);
 	if (damage)
 		snprintf(sentence, sizeof(sentence), "%s; it is freed", mempool_last_error());
-	r = free_one(pool, offset);
+	r = free_one(pool, offset, true);
 	if (r || !damage)
 		return r;
 	error_warn(sentence);
@@ -249,7 +246,7 @@ int mempool_free(struct mempool_pool *pool, mempool_offset offset)
 		return -EINVAL;
 	if (!offset)
 		return 0;
-	return pool->guard ? free_guarded(pool, offset) : free_one(pool, offset);
+	return pool->guard ? free_guarded(pool, offset) : free_one(pool, offset, true);
 }
 
 static int free_some(struct mempool_pool *pool, size_t n, const mempool_offset offsets[])
@@ -260,31 +257,31 @@ static int free_some(struct mempool_pool *pool, size_t n, const mempool_offset o
 	SET(batch, pool, pool->id);
 	batch.n_offsets = n;
 	batch.offsets = (uint64_t *)(uintptr_t)offsets;
-	return freed(client_do(pool->client, &request, pool->id, "free of a batch"));
+	return client_free(pool->client, &request, pool->id, true, "free of a batch");
 }
 
 int mempool_free_batch(struct mempool_pool *pool, size_t n, const mempool_offset offsets[])
 {
 	char sentence[768] = "";
 	int first = pool_check_handle(pool, "free of a batch");
+	uint32_t most;
 
 	if (first || !n)
 		return first;
 	if (!offsets)
 		return error_set(-EINVAL, "free of a batch: no offsets");
+	most = pool->guard ? 1 : client_max_batch(pool->client); /* canaries are looked at one by one */
 	for (size_t done = 0, some; done < n; done += some) {
 		int r;
 
-		/* zeros are nothing to free, and canaries are looked at one by one */
 		some = 1;
-		if (pool->guard || !offsets[done]) {
-			r = mempool_free(pool, offsets[done]);
-		} else {
-			while (done + some < n && some < pool->client->max_batch && offsets[done + some])
-				some++;
-			r = free_some(pool, some, offsets + done);
-		}
-		if (r && !first) {
+		while (offsets[done] && done + some < n && some < most && offsets[done + some])
+			some++;
+		r = some > 1 ? free_some(pool, some, offsets + done) : mempool_free(pool, offsets[done]);
+		if (r == CLIENT_E_TOO_LONG) {
+			most = 1;
+			some = 0;
+		} else if (r && !first) {
 			first = r;
 			snprintf(sentence, sizeof(sentence), "%s", mempool_last_error());
 		}
@@ -305,7 +302,7 @@ static mempool_offset moved(struct mempool_pool *pool, mempool_offset old, const
 	fill(pool, block->offset + n_copy, block->size - n_copy);
 	if (pool->guard)
 		guard_paint(pool, block->offset, block->size);
-	(void)free_one(pool, old);
+	(void)free_one(pool, old, true);
 	return block->offset;
 }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
  * Happy path: connect, Hello, take the liveness lock, say so. Failures: whatever was made is let go of, in reverse order.
- * On close: new calls are refused, running ones of this process are waited for, then Goodbye.
+ * On close: new calls are refused, running ones of this process are waited for, then what is queued and Goodbye; the liveness lock is let
+ * go of in any case, so that a daemon that could not be told sees that the session is over.
  */
 #include "client/client.h"
 
@@ -9,8 +10,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #define PROTOCOL_VERSION   1u
@@ -40,8 +39,13 @@ static void leave(struct mempool_client *client)
 	pthread_mutex_unlock(&client->mutex);
 }
 
-static int explain(int r, const char *asked)
+static int explain(struct mempool_client *client, int r, const char *asked)
 {
+	char why[512];
+	int lost = connection_lost(&client->connection, why, sizeof(why));
+
+	if (lost && lost == r)
+		return error_set(r, "%s: %s", asked, why);
 	switch (r) {
 	case -ETIMEDOUT:
 		return error_set(r, "%s: the daemon did not answer in time; see mempool_set_timeout()", asked);
@@ -49,10 +53,12 @@ static int explain(int r, const char *asked)
 		return error_set(r, "%s: this process is out of memory", asked);
 	case -EMSGSIZE:
 		return error_set(-E2BIG, "%s: the request is too long", asked);
-	case -EPROTO:
-		return error_set(r, "%s: the daemon answered what is no reply; is it of another version?", asked);
 	default:
-		return error_set(-EHOSTDOWN, "%s: the connection to the daemon is lost; its log says why", asked);
+		return error_set(
+			-EHOSTDOWN,
+			"%s: no daemon was there in time; start mempoold again and the session goes on, or see "
+			"mempool_set_timeout()",
+			asked);
 	}
 }
 
@@ -69,10 +75,10 @@ static int refused(const Mempool__Wire__Reply *reply, const char *asked)
 static int call_entered(struct mempool_client *client, Mempool__Wire__Request *request, uint64_t pool,
 			const char *asked, struct call *call)
 {
-	int r = connection_call(&client->connection, request, pool, call);
+	int r = connection_call(&client->connection, request, pool, true, call);
 
 	if (r)
-		return explain(r, asked);
+		return explain(client, r, asked);
 	if (call->reply->status) {
 		r = refused(call->reply, asked);
 		call_deinit(call);
@@ -99,6 +105,28 @@ int client_do(struct mempool_client *client, Mempool__Wire__Request *request, ui
 
 	if (!r)
 		call_deinit(&call);
+	return r;
+}
+
+int client_free(struct mempool_client *client, Mempool__Wire__Request *request, uint64_t pool, bool waits,
+		const char *asked)
+{
+	struct call call;
+	int r = enter(client, asked);
+
+	if (r)
+		return r;
+	r = connection_call(&client->connection, request, pool, waits, &call);
+	if (!r && call.reply->status)
+		r = refused(call.reply, asked);
+	else if (r == -ENOMEM)
+		r = CLIENT_E_TOO_LONG;
+	else if (r && r != -ETIMEDOUT && r != -EHOSTDOWN)
+		r = explain(client, r, asked);
+	else
+		r = 0; /* done, or queued */
+	call_deinit(&call);
+	leave(client);
 	return r;
 }
 
@@ -132,57 +160,41 @@ void client_unref(struct mempool_client *client)
 {
 	if (atomic_fetch_sub_explicit(&client->n_refs, 1, memory_order_acq_rel) != 1)
 		return;
-	connection_deinit(&client->connection);
+	connection_deinit(&client->connection, process_is(client->generation));
 	if (client->liveness_fd >= 0)
-		close(client->liveness_fd); /* the session has ended; in a forked child: it never had the lock */
-	pthread_cond_destroy(&client->idle);
-	pthread_mutex_destroy(&client->mutex);
+		close(client->liveness_fd);   /* the session has ended; in a forked child: it never had the lock */
+	if (process_is(client->generation)) { /* a thread of the parent's may wait on them */
+		pthread_cond_destroy(&client->idle);
+		pthread_mutex_destroy(&client->mutex);
+	}
 	free(client);
 }
 
-static int socket_connect(const char *path)
-{
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	int fd, r;
-
-	if (strlen(path) >= sizeof(address.sun_path))
-		return -ENAMETOOLONG;
-	strcpy(address.sun_path, path);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return -errno;
-	do {
-		r = connect(fd, (const struct sockaddr *)&address, sizeof(address)) ? -errno : 0;
-	} while (r == -EINTR);
-	if (!r)
-		return fd;
-	close(fd);
-	return r;
-}
-
-/* The first socket that answers. @tried: which ones did not, for the sentence */
-static int find_daemon(const char *path, char *tried, size_t n_tried)
+/* The first socket that answers, and its path. @tried: which ones did not, for the sentence */
+static int find_daemon(const char *path, const char **foundp, char user_path[static 256], char *tried, size_t n_tried)
 {
 	const char *runtime = getenv("XDG_RUNTIME_DIR");
-	char user_path[256];
 	int fd;
 
 	if (!path || !*path)
 		path = getenv("MEMPOOL_SOCKET");
 	if (path && *path) {
 		snprintf(tried, n_tried, "%s", path);
-		return socket_connect(path);
+		*foundp = path;
+		return stream_connect(path, true);
 	}
 	*tried = '\0';
 	if (runtime && *runtime) {
-		snprintf(user_path, sizeof(user_path), "%s/mempoold.sock", runtime);
-		fd = socket_connect(user_path);
+		snprintf(user_path, 256, "%s/mempoold.sock", runtime);
+		*foundp = user_path;
+		fd = stream_connect(user_path, true);
 		if (fd >= 0)
 			return fd;
 		snprintf(tried, n_tried, "%s and ", user_path);
 	}
 	snprintf(tried + strlen(tried), n_tried - strlen(tried), SYSTEM_SOCKET);
-	return socket_connect(SYSTEM_SOCKET);
+	*foundp = SYSTEM_SOCKET;
+	return stream_connect(SYSTEM_SOCKET, true);
 }
 
 static int connect_failed(int error, const char *tried)
@@ -206,6 +218,15 @@ static int say_liveness(struct mempool_client *client)
 	return client_do(client, &request, 0, "connect: liveness");
 }
 
+/* For a daemon that could not be told: nobody holds the lock, so the session is over. One that was told does not look. */
+static void unlock_liveness(const struct mempool_client *client)
+{
+	struct flock lock = {.l_type = F_UNLCK, .l_whence = SEEK_SET, .l_len = 1};
+
+	if (client->liveness_fd >= 0)
+		(void)fcntl(client->liveness_fd, F_SETLK, &lock);
+}
+
 static int hello(struct mempool_client *client)
 {
 	Mempool__Wire__Hello hello = MEMPOOL__WIRE__HELLO__INIT;
@@ -226,9 +247,8 @@ static int hello(struct mempool_client *client)
 		return error_set(-EPROTO, "connect: the daemon speaks another protocol version");
 	}
 	client->session = answer->session;
-	client->max_batch = answer->max_batch ? answer->max_batch : 1;
 	pthread_mutex_lock(&client->connection.mutex);
-	client->connection.max_in_flight = answer->max_in_flight ? answer->max_in_flight : 1;
+	connection_begin(&client->connection, answer);
 	pthread_mutex_unlock(&client->connection.mutex);
 	client->liveness_fd = call.fd;
 	call.fd = -1;
@@ -236,7 +256,7 @@ static int hello(struct mempool_client *client)
 	return client->liveness_fd >= 0 ? say_liveness(client) : 0;
 }
 
-static int client_new(struct mempool_client **clientp, int fd)
+static int client_new(struct mempool_client **clientp, int fd, const char *path)
 {
 	struct mempool_client *client = calloc(1, sizeof(*client));
 	int r;
@@ -245,7 +265,7 @@ static int client_new(struct mempool_client **clientp, int fd)
 		return -ENOMEM;
 	r = process_begin(&client->generation);
 	if (!r)
-		r = connection_init(&client->connection, fd);
+		r = connection_init(&client->connection, fd, path);
 	if (r) {
 		free(client);
 		return r;
@@ -262,23 +282,25 @@ static int client_new(struct mempool_client **clientp, int fd)
 int mempool_connect(struct mempool_client **out, const char *socket_path)
 {
 	struct mempool_client *client;
-	char tried[512];
+	char tried[512], user_path[256];
+	const char *path;
 	int fd, r;
 
 	if (!out)
 		return error_set(-EINVAL, "connect: no place for the result");
-	fd = find_daemon(socket_path, tried, sizeof(tried));
+	fd = find_daemon(socket_path, &path, user_path, tried, sizeof(tried));
 	if (fd < 0)
 		return connect_failed(fd, tried);
-	r = client_new(&client, fd);
+	r = client_new(&client, fd, path);
 	if (r) {
 		close(fd);
 		return error_set(r, "connect: this process is out of memory");
 	}
 	r = hello(client);
 	if (r) {
+		connection_end(&client->connection);
 		client_unref(client);
-		return r;
+		return r == -EHOSTDOWN ? connect_failed(-ECONNREFUSED, tried) : r; /* it went while it was asked */
 	}
 	*out = client;
 	return 0;
@@ -286,10 +308,6 @@ int mempool_connect(struct mempool_client **out, const char *socket_path)
 
 void mempool_disconnect(struct mempool_client *client)
 {
-	Mempool__Wire__Goodbye goodbye = MEMPOOL__WIRE__GOODBYE__INIT;
-	struct call call;
-	REQUEST(request, GOODBYE, goodbye, goodbye);
-
 	if (!client)
 		return;
 	if (!process_is(client->generation)) { /* a forked child: only its own memory; nothing is said to the daemon */
@@ -301,9 +319,8 @@ void mempool_disconnect(struct mempool_client *client)
 	while (client->n_running)
 		pthread_cond_wait(&client->idle, &client->mutex);
 	pthread_mutex_unlock(&client->mutex);
-	if (!connection_call(&client->connection, &request, 0, &call))
-		call_deinit(&call);
-	shutdown(client->connection.fd, SHUT_RDWR);
+	connection_end(&client->connection);
+	unlock_liveness(client);
 	client_unref(client);
 }
 

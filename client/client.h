@@ -17,7 +17,6 @@
 struct mempool_client {
 	uint64_t generation; /* of the process that made it */
 	uint64_t session;
-	uint32_t max_batch;
 	int liveness_fd; /* locked; never closed while the session lasts; -1: none */
 	struct connection connection;
 	_Atomic uint32_t n_refs; /* the handle's and each pool's */
@@ -38,6 +37,21 @@ int client_call(struct mempool_client *client, Mempool__Wire__Request *request, 
 /** client_do() - the same for a request of whose reply only the status counts */
 int client_do(struct mempool_client *client, Mempool__Wire__Request *request, uint64_t pool, const char *asked)
 	MUST_CHECK;
+/**
+ * client_free() - a free: 0 also when it is only queued, because the daemon is silent or absent
+ * @waits: false: do not wait for it
+ * Return: 0; CLIENT_E_TOO_LONG: not sent, since this process has no memory for a list; one by one it can be; a negative errno
+ */
+enum {
+	CLIENT_E_TOO_LONG = 1,
+};
+int client_free(struct mempool_client *client, Mempool__Wire__Request *request, uint64_t pool, bool waits,
+		const char *asked) MUST_CHECK;
+/** client_max_batch() - sizes or offsets that one request may have */
+static inline uint32_t client_max_batch(const struct mempool_client *client)
+{
+	return atomic_load_explicit(&client->connection.max_batch, memory_order_relaxed);
+}
 /** import_struct() - a caller's versioned struct into ours. Return: 0; -EINVAL, -E2BIG with the sentence set */
 int import_struct(void *ours, size_t n_known, const void *theirs, size_t size, const char *asked) MUST_CHECK;
 void client_ref(struct mempool_client *client);

@@ -1,109 +1,111 @@
 // SPDX-License-Identifier: MIT
 /*
- * Happy path: a frame is appended to the buffer, whoever finds nobody sending sends all that is there; then the caller waits, as
- * the reader or woken by it. Failures: a broken stream is noted once and fails every call; a call that gave up leaves a
- * ghost in the queue, for its reply may still come, and what it got is given back.
+ * Happy path: a request is queued, whoever finds nobody sending sends all that is there and fits; then the caller waits, as the
+ * driver or woken by it. Failures: a broken stream is noted once, and those who wait go on waiting for another; a caller whose
+ * time is over leaves a ghost. The invariants are in connection.h.
  */
 #include "client/connection.h"
 
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/time.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "proto/frame.h"
-
-#define IN_FLIGHT_BEFORE_HELLO 1u
-#define IN_BYTES	       (16u << 10) /* first size of the receive buffer; simply picked */
-
-static uint64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
-
-static struct timespec timespec_of(uint64_t ms)
-{
-	return (struct timespec){.tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000};
-}
+#define WINDOW_BEFORE_HELLO 1u
+#define WINDOW_MAX	    128u /* answers that the daemon keeps for a session, whatever it lets in */
+#define OUT_BYTES	    (FRAME_HEADER_BYTES + FRAME_REQUEST_BYTES)
+#define NO_MEMORY_PAUSE_MS  100u /* a free looks so often whether it may leave */
 
 /* ---- life ---- */
 
-static int cond_init(pthread_cond_t *cond)
-{
-	pthread_condattr_t attributes;
-	int r = pthread_condattr_init(&attributes);
-
-	if (r)
-		return -r;
-	r = pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-	if (!r)
-		r = pthread_cond_init(cond, &attributes);
-	pthread_condattr_destroy(&attributes);
-	return -r;
-}
-
-int connection_init(struct connection *connection, int fd)
+int connection_init(struct connection *connection, int fd, const char *path)
 {
 	int r;
 
-	*connection = (struct connection){.fd = -1, .max_in_flight = IN_FLIGHT_BEFORE_HELLO};
-	connection->last_call = &connection->calls;
-	connection->in = malloc(IN_BYTES);
-	if (!connection->in)
-		return -ENOMEM;
-	connection->in_capacity = IN_BYTES;
-	r = pthread_mutex_init(&connection->mutex, NULL);
+	*connection = (struct connection){
+		.window = WINDOW_BEFORE_HELLO, .max_request_bytes = FRAME_REQUEST_BYTES, .state = CONNECTION_UP};
+	TAILQ_INIT(&connection->queue);
+	TAILQ_INIT(&connection->callers);
+	atomic_init(&connection->max_batch, 1);
+	snprintf(connection->path, sizeof(connection->path), "%s", path);
+	r = stream_init(&connection->stream);
 	if (r)
-		goto err_after_in;
-	r = -cond_init(&connection->slot_free);
+		return r;
+	connection->out = malloc(OUT_BYTES);
+	if (!connection->out) {
+		r = -ENOMEM;
+		goto err_after_stream;
+	}
+	r = -pthread_mutex_init(&connection->mutex, NULL);
+	if (r)
+		goto err_after_out;
+	r = pending_cond_init(&connection->sender_left);
 	if (r)
 		goto err_after_mutex;
-	connection->fd = fd;
+	stream_attach(&connection->stream, fd);
 	return 0;
 
 err_after_mutex:
 	pthread_mutex_destroy(&connection->mutex);
-err_after_in:
-	free(connection->in);
-	return -r;
+err_after_out:
+	free(connection->out);
+err_after_stream:
+	stream_deinit(&connection->stream);
+	return r;
 }
 
-void connection_deinit(struct connection *connection)
+void connection_deinit(struct connection *connection, bool is_ours)
 {
-	while (connection->calls) { /* ghosts only: callers have left */
-		struct call *call = connection->calls;
+	struct pending *ghost;
 
-		connection->calls = call->next;
-		free(call);
-	}
-	for (unsigned i = 0; i < connection->n_fds; i++)
-		close(connection->fds[i]);
-	if (connection->fd >= 0)
-		close(connection->fd);
-	free(connection->in);
+	stream_deinit(&connection->stream);
 	free(connection->out);
-	pthread_cond_destroy(&connection->slot_free);
+	if (!is_ours)
+		return; /* the rest may be half changed, and threads that are not here may wait on it: some bytes are left */
+	while ((ghost = TAILQ_FIRST(&connection->queue))) { /* callers have left */
+		TAILQ_REMOVE(&connection->queue, ghost, queued);
+		pending_give(&connection->spares, ghost);
+	}
+	pending_spares_deinit(&connection->spares);
+	pthread_cond_destroy(&connection->sender_left);
 	pthread_mutex_destroy(&connection->mutex);
 }
 
 void connection_set_timeout(struct connection *connection, int timeout_ms)
 {
-	struct timeval wait = {0};
-
 	pthread_mutex_lock(&connection->mutex);
 	connection->timeout_ms = timeout_ms;
-	if (timeout_ms > 0)
-		wait = (struct timeval){.tv_sec = timeout_ms / 1000, .tv_usec = timeout_ms % 1000 * 1000};
-	/* So that one recvmsg() waits and no poll() is needed before it. A failure would only make waits longer. */
-	(void)setsockopt(connection->fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait));
+	stream_set_timeout(&connection->stream, timeout_ms);
 	pthread_mutex_unlock(&connection->mutex);
+}
+
+void connection_begin(struct connection *connection, const Mempool__Wire__HelloReply *hello)
+{
+	uint32_t window = hello->max_in_flight ? hello->max_in_flight : 1;
+	uint32_t request_bytes = hello->max_request_bytes ? hello->max_request_bytes : FRAME_REQUEST_BYTES;
+
+	connection->window = window < WINDOW_MAX ? window : WINDOW_MAX;
+	connection->max_request_bytes = request_bytes < FRAME_REQUEST_BYTES ? request_bytes : FRAME_REQUEST_BYTES;
+	atomic_store_explicit(&connection->max_batch, hello->max_batch ? hello->max_batch : 1, memory_order_relaxed);
+	connection->session = hello->session;
+	if (hello->token.len == TOKEN_BYTES) {
+		memcpy(connection->token, hello->token.data, TOKEN_BYTES);
+		connection->has_token = true;
+	}
+}
+
+int connection_lost(struct connection *connection, char *text, size_t n_text)
+{
+	int lost;
+
+	pthread_mutex_lock(&connection->mutex);
+	lost = connection->state == CONNECTION_LOST ? connection->lost : 0;
+	if (lost)
+		snprintf(text, n_text, "%s", connection->lost_text);
+	pthread_mutex_unlock(&connection->mutex);
+	return lost;
 }
 
 void call_deinit(struct call *call)
@@ -116,445 +118,474 @@ void call_deinit(struct call *call)
 	call->fd = -1;
 }
 
-/* ---- out: with the mutex ---- */
+/* ---- the stream's ends: with the mutex ---- */
 
-static int append_frame(struct connection *connection, const Mempool__Wire__Request *request)
+void connection_broke(struct connection *connection)
 {
-	size_t n_bytes = mempool__wire__request__get_packed_size(request);
-	size_t needed = connection->n_out + FRAME_HEADER_BYTES + n_bytes;
-
-	if (n_bytes > FRAME_REQUEST_BYTES)
-		return -EMSGSIZE;
-	if (needed > connection->out_capacity) {
-		size_t capacity = needed < 4096 ? 4096 : 2 * needed;
-		uint8_t *out = realloc(connection->out, capacity);
-
-		if (!out)
-			return -ENOMEM;
-		connection->out = out;
-		connection->out_capacity = capacity;
+	if (connection->state == CONNECTION_DOWN || connection->state == CONNECTION_LOST)
+		return;
+	if (!connection->has_token) {
+		connection_lose(connection, -EHOSTDOWN, "the connection to the daemon is lost; its log says why");
+		return;
 	}
-	frame_put_header(connection->out + connection->n_out, (uint32_t)n_bytes);
-	mempool__wire__request__pack(request, connection->out + connection->n_out + FRAME_HEADER_BYTES);
-	connection->n_out = needed;
-	return 0;
+	connection->state = CONNECTION_DOWN;
+	stream_shut(&connection->stream);
+	resume_fell(connection);
 }
 
-static void enqueue(struct connection *connection, struct call *call)
+static void finish(struct connection *connection, struct pending *pending)
 {
-	call->next = NULL;
-	*connection->last_call = call;
-	connection->last_call = &call->next;
-	connection->n_in_flight++;
+	pending->is_done = true;
+	TAILQ_REMOVE(&connection->callers, pending, waiting);
+	pthread_cond_signal(&pending->wake);
 }
 
-static void dequeue(struct connection *connection, struct call *call)
+void connection_lose(struct connection *connection, int error, const char *text)
 {
-	struct call **at = &connection->calls;
+	struct pending *pending;
 
-	while (*at != call)
-		at = &(*at)->next;
-	*at = call->next;
-	if (!*at)
-		connection->last_call = at;
-	connection->n_in_flight--;
-	pthread_cond_signal(&connection->slot_free);
-}
-
-static void fail_all(struct connection *connection, int error)
-{
-	if (!connection->broken)
-		connection->broken = error;
-	shutdown(connection->fd, SHUT_RDWR); /* wakes a reader that is in recvmsg() */
-	for (struct call *call = connection->calls; call; call = call->next) {
-		if (call->is_ghost || call->is_done)
+	if (connection->state == CONNECTION_LOST)
+		return;
+	connection->state = CONNECTION_LOST;
+	connection->lost = error;
+	snprintf(connection->lost_text, sizeof(connection->lost_text), "%s", text);
+	stream_shut(&connection->stream);
+	while ((pending = TAILQ_FIRST(&connection->queue))) {
+		TAILQ_REMOVE(&connection->queue, pending, queued);
+		if (pending->is_ghost) {
+			pending_give(&connection->spares, pending);
 			continue;
-		call->is_done = true;
-		call->error = connection->broken;
-		pthread_cond_signal(&call->wake);
-	}
-	pthread_cond_broadcast(&connection->slot_free);
-}
-
-/* ---- in ---- */
-
-/* A late success of a call that was given up: what it got goes back, so that its caller's "failed" stays true. */
-static void undo(struct connection *connection, const struct call *ghost, const Mempool__Wire__Reply *reply)
-{
-	Mempool__Wire__Request request = MEMPOOL__WIRE__REQUEST__INIT;
-	Mempool__Wire__FreeBatch free_batch = MEMPOOL__WIRE__FREE_BATCH__INIT;
-	uint64_t offset = 0;
-	struct call *call;
-
-	if (reply->status || !ghost->pool)
-		return;
-	if (reply->result_case == MEMPOOL__WIRE__REPLY__RESULT_BLOCK && reply->block &&
-	    (ghost->kind == MEMPOOL__WIRE__REQUEST__OP_ALLOC ||
-	     (ghost->kind == MEMPOOL__WIRE__REQUEST__OP_REALLOC && reply->block->moved))) {
-		offset = reply->block->offset;
-		free_batch.n_offsets = 1;
-		free_batch.offsets = &offset;
-	} else if (reply->result_case == MEMPOOL__WIRE__REPLY__RESULT_BLOCKS && reply->blocks &&
-		   ghost->kind == MEMPOOL__WIRE__REQUEST__OP_ALLOC_BATCH) {
-		free_batch.n_offsets = reply->blocks->n_offsets;
-		free_batch.offsets = reply->blocks->offsets;
-	} else {
-		return;
-	}
-	call = calloc(1, sizeof(*call));
-	if (!call) {
-		fail_all(connection, -ENOMEM);
-		return;
-	}
-	free_batch.has_pool = 1;
-	free_batch.pool = ghost->pool;
-	request.has_id = 1;
-	request.id = ++connection->last_id;
-	request.op_case = MEMPOOL__WIRE__REQUEST__OP_FREE_BATCH;
-	request.free_batch = &free_batch;
-	if (append_frame(connection, &request)) {
-		free(call);
-		fail_all(connection, -ENOMEM);
-		return;
-	}
-	call->id = request.id;
-	call->kind = request.op_case;
-	call->is_ghost = true;
-	call->fd = -1;
-	enqueue(connection, call);
-}
-
-static int next_fd(struct connection *connection)
-{
-	int fd;
-
-	if (!connection->n_fds)
-		return -1;
-	fd = connection->fds[0];
-	memmove(connection->fds, connection->fds + 1, --connection->n_fds * sizeof(fd));
-	return fd;
-}
-
-/* With the mutex. Takes the reply over. */
-static void deliver(struct connection *connection, Mempool__Wire__Reply *reply)
-{
-	struct call *call = connection->calls;
-	int fd = -1;
-
-	for (uint32_t i = 0; i < reply->n_fds; i++) { /* the protocol has one at most; more are not leaked */
-		int more = next_fd(connection);
-
-		if (fd < 0)
-			fd = more;
-		else if (more >= 0)
-			close(more);
-	}
-	while (call && (call->id != reply->id || call->is_done))
-		call = call->next;
-	if (!reply->id || !call) { /* about the connection itself, or nobody's */
-		int error = reply->status ? reply->status : -EPROTO;
-
-		mempool__wire__reply__free_unpacked(reply, NULL);
-		if (fd >= 0)
-			close(fd);
-		fail_all(connection, error);
-		return;
-	}
-	dequeue(connection, call);
-	if (call->is_ghost) {
-		undo(connection, call, reply);
-		mempool__wire__reply__free_unpacked(reply, NULL);
-		if (fd >= 0)
-			close(fd);
-		free(call);
-		return;
-	}
-	call->reply = reply;
-	call->fd = fd;
-	call->is_done = true;
-	pthread_cond_signal(&call->wake);
-}
-
-static int make_room(struct connection *connection, size_t needed)
-{
-	uint8_t *in;
-
-	if (needed <= connection->in_capacity)
-		return 0;
-	in = realloc(connection->in, needed);
-	if (!in)
-		return -ENOMEM;
-	connection->in = in;
-	connection->in_capacity = needed;
-	return 0;
-}
-
-/* As the reader, without the mutex. Return: 0; 1 nothing came in time; negative errno */
-static int receive(struct connection *connection, int flags)
-{
-	union {
-		struct cmsghdr header;
-		char space[CMSG_SPACE(sizeof(int) * 8)];
-	} control;
-	struct iovec space = {connection->in + connection->n_in, connection->in_capacity - connection->n_in};
-	struct msghdr message = {
-		.msg_iov = &space, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
-	ssize_t n;
-
-	do {
-		n = recvmsg(connection->fd, &message, MSG_CMSG_CLOEXEC | flags);
-	} while (n < 0 && errno == EINTR);
-	if (n < 0)
-		return errno == EAGAIN || errno == EWOULDBLOCK ? 1 : -EHOSTDOWN;
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c)) {
-		size_t n_fds = c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS
-				       ? (c->cmsg_len - CMSG_LEN(0)) / sizeof(int)
-				       : 0;
-
-		for (size_t i = 0; i < n_fds; i++) {
-			int fd;
-
-			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
-			if (connection->n_fds < N_ELEMENTS(connection->fds))
-				connection->fds[connection->n_fds++] = fd;
-			else
-				close(fd);
 		}
+		pending->error = error;
+		finish(connection, pending);
 	}
-	if (!n)
-		return -EHOSTDOWN;
-	connection->n_in += (size_t)n;
-	return message.msg_flags & MSG_CTRUNC ? -EPROTO : 0;
+	connection->first_unsent = NULL;
+	connection->n_sent = 0;
 }
 
-/* As the reader, with the mutex: every whole frame that is there. */
-static int deliver_frames(struct connection *connection)
+void connection_rewind(struct connection *connection)
 {
-	size_t at = 0;
-	uint32_t n_bytes;
-	int r;
+	struct pending *pending;
 
-	while (!(r = frame_peek(connection->in + at, connection->n_in - at, FRAME_REPLY_BYTES_MAX, &n_bytes))) {
-		Mempool__Wire__Reply *reply =
-			mempool__wire__reply__unpack(NULL, n_bytes, connection->in + at + FRAME_HEADER_BYTES);
-
-		if (!reply)
-			return -EPROTO;
-		deliver(connection, reply);
-		at += FRAME_HEADER_BYTES + n_bytes;
+	TAILQ_FOREACH(pending, &connection->queue, queued)
+	{
+		if (!pending->is_sent)
+			break;
+		pending->is_sent = false;
 	}
-	if (r != FRAME_E_PARTIAL)
-		return -EPROTO;
-	memmove(connection->in, connection->in + at, connection->n_in - at);
-	connection->n_in -= at;
-	return make_room(connection, (size_t)FRAME_HEADER_BYTES + n_bytes);
+	connection->first_unsent = TAILQ_FIRST(&connection->queue);
+	connection->n_sent = 0;
+	connection->n_out = connection->n_out_done = 0;
 }
 
-/* somebody else who waits takes the reader's role over */
-static void wake_next_reader(struct connection *connection)
+uint64_t connection_acked(const struct connection *connection)
 {
-	for (struct call *call = connection->calls; call; call = call->next) {
-		if (!call->is_ghost && !call->is_done) {
-			pthread_cond_signal(&call->wake);
-			return;
-		}
-	}
+	const struct pending *first = TAILQ_FIRST(&connection->queue);
+
+	return first && first->id ? first->id - 1 : connection->last_id;
 }
 
-/* With the mutex, which is let go meanwhile. Return: 0; 1 nothing came in time */
-static int read_once(struct connection *connection, int flags)
-{
-	int r;
-
-	connection->is_reading = true;
-	pthread_mutex_unlock(&connection->mutex);
-	r = receive(connection, flags);
-	pthread_mutex_lock(&connection->mutex);
-	if (!r)
-		r = deliver_frames(connection);
-	connection->is_reading = false;
-	if (r < 0)
-		fail_all(connection, r);
-	return r > 0;
-}
-
-/* ---- send ---- */
-
-/* Sends what is there; the daemon may have stopped reading until somebody reads its replies, so that is done here too. */
-static void send_all(struct connection *connection)
-{
-	if (connection->is_sending)
-		return; /* they will see it */
-	connection->is_sending = true;
-	while (connection->n_out && !connection->broken) {
-		uint8_t *out = connection->out;
-		size_t n_out = connection->n_out, capacity = connection->out_capacity, done = 0;
-
-		connection->out = NULL;
-		connection->n_out = connection->out_capacity = 0;
-		while (done < n_out && !connection->broken) {
-			struct pollfd poll_fd = {.fd = connection->fd, .events = POLLOUT};
-			bool may_read;
-			ssize_t n;
-
-			pthread_mutex_unlock(&connection->mutex);
-			n = send(connection->fd, out + done, n_out - done, MSG_NOSIGNAL | MSG_DONTWAIT);
-			if (n < 0)
-				n = errno == EAGAIN || errno == EINTR ? 0 : -1;
-			pthread_mutex_lock(&connection->mutex);
-			if (n < 0) {
-				fail_all(connection, -EHOSTDOWN);
-				break;
-			}
-			done += (size_t)n;
-			if (n || connection->broken)
-				continue;
-			may_read = !connection->is_reading;
-			connection->is_reading |= may_read;
-			pthread_mutex_unlock(&connection->mutex);
-			if (may_read)
-				poll_fd.events |= POLLIN;
-			poll(&poll_fd, 1, 100);
-			pthread_mutex_lock(&connection->mutex);
-			if (may_read)
-				connection->is_reading = false;
-			if (may_read && poll_fd.revents & POLLIN)
-				(void)read_once(connection, MSG_DONTWAIT);
-		}
-		if (!connection->out) { /* keep the buffer for the next */
-			connection->out = out;
-			connection->out_capacity = capacity;
-		} else {
-			free(out);
-		}
-	}
-	connection->is_sending = false;
-}
-
-/* ---- a call ---- */
-
-struct deadline {
-	bool is_never;
-	bool is_now;
-	uint64_t at_ms;
-};
-
-static struct deadline deadline_of(int timeout_ms)
-{
-	return (struct deadline){
-		.is_never = timeout_ms<0, .is_now = timeout_ms == 0, .at_ms = timeout_ms> 0
-				    ? now_ms() + (uint64_t)timeout_ms
-				    : 0,
-	};
-}
-
-static bool is_over(const struct deadline *deadline)
-{
-	return !deadline->is_never && now_ms() >= deadline->at_ms;
-}
-
-/* Return: false when the time is over */
-static bool wait_on(struct connection *connection, pthread_cond_t *cond, const struct deadline *deadline)
+bool connection_wait(struct connection *connection, pthread_cond_t *cond, const struct deadline *deadline)
 {
 	struct timespec at = timespec_of(deadline->at_ms);
 
 	if (deadline->is_never)
 		pthread_cond_wait(cond, &connection->mutex);
-	else if (pthread_cond_timedwait(cond, &connection->mutex, &at) == ETIMEDOUT)
+	else if (!deadline->at_ms || pthread_cond_timedwait(cond, &connection->mutex, &at) == ETIMEDOUT)
 		return false;
 	return true;
 }
 
-static int wait_for_slot(struct connection *connection, const struct deadline *deadline)
+/* ---- in: the driver, with the mutex ---- */
+
+/* The protocol has one descriptor at most with a reply; more are not leaked. */
+static int take_fd(struct connection *connection, uint32_t n_fds)
 {
-	while (!connection->broken && connection->n_in_flight >= connection->max_in_flight) {
-		if (!connection->is_reading) { /* those in flight may all be ghosts */
-			if (read_once(connection, deadline->is_now ? MSG_DONTWAIT : 0) && is_over(deadline))
-				return -ETIMEDOUT;
-			send_all(connection); /* undone ghosts */
-			wake_next_reader(connection);
-		} else if (!wait_on(connection, &connection->slot_free, deadline)) {
-			return -ETIMEDOUT;
-		}
+	int fd = -1;
+
+	for (uint32_t i = 0; i < n_fds; i++) {
+		int more = stream_next_fd(&connection->stream);
+
+		if (more < 0)
+			break;
+		if (fd < 0)
+			fd = more;
+		else
+			close(more);
 	}
-	return connection->broken;
+	return fd;
 }
 
-/* The caller gives up; the reply may still come. */
-static int leave_ghost(struct connection *connection, struct call *call)
+/* About the stream itself, which the daemon closes then. What it will not read at all must not be sent again and again. */
+static void stream_refused(struct connection *connection, const Mempool__Wire__Reply *reply)
 {
-	struct call *ghost = malloc(sizeof(*ghost));
-	struct call **at = &connection->calls;
+	int status = reply->status < 0 && reply->status > -4096 ? reply->status : -EPROTO;
+	const char *message = reply->message && *reply->message ? reply->message : strerror(-status);
 
-	if (!ghost) { /* nothing is known of what will come: the stream cannot go on */
-		dequeue(connection, call);
-		fail_all(connection, -ENOMEM);
-		return -ENOMEM;
-	}
-	*ghost = *call;
-	ghost->is_ghost = true;
-	while (*at != call)
-		at = &(*at)->next;
-	*at = ghost;
-	if (connection->last_call == &call->next)
-		connection->last_call = &ghost->next;
-	return -ETIMEDOUT;
+	if (!connection->has_token)
+		connection_lose(connection, status, message);
+	else if (status == -EBADMSG || status == -EMSGSIZE || status == -E2BIG)
+		connection_lose(connection, -EPROTO, message);
+	else
+		connection_broke(connection);
 }
 
-static int wait_for_reply(struct connection *connection, struct call *call, const struct deadline *deadline)
+static void enqueue(struct connection *connection, struct pending *pending)
 {
-	while (!call->is_done) {
-		if (!connection->is_reading) {
-			if (read_once(connection, deadline->is_now ? MSG_DONTWAIT : 0) && !call->is_done &&
-			    is_over(deadline))
-				return leave_ghost(connection, call);
-			if (connection->n_out)
-				send_all(connection);
-		} else if (!wait_on(connection, &call->wake, deadline) && !call->is_done) {
-			return leave_ghost(connection, call);
+	TAILQ_INSERT_TAIL(&connection->queue, pending, queued);
+	if (!connection->first_unsent)
+		connection->first_unsent = pending;
+}
+
+/* Takes reply and descriptor over. */
+static void answer(struct connection *connection, struct pending *pending, Mempool__Wire__Reply *reply, int fd)
+{
+	TAILQ_REMOVE(&connection->queue, pending, queued);
+	connection->n_sent--;
+	connection->pause_ms = 0; /* the stream is of use */
+	if (!pending->is_ghost) {
+		pending->reply = reply;
+		pending->fd = fd;
+		finish(connection, pending);
+		return;
+	}
+	if (fd >= 0)
+		close(fd);
+	if (pending_undo(pending, reply))
+		enqueue(connection, pending);
+	else
+		pending_give(&connection->spares, pending);
+}
+
+/* Takes the reply over. */
+static void deliver(struct connection *connection, Mempool__Wire__Reply *reply)
+{
+	struct pending *first = TAILQ_FIRST(&connection->queue);
+	int fd = take_fd(connection, reply->n_fds);
+
+	if (connection->state == CONNECTION_UP && first && first->is_sent && reply->id == first->id) {
+		answer(connection, first, reply, fd);
+		return;
+	}
+	if (connection->state == CONNECTION_GREETING)
+		resume_answered(connection, reply);
+	else if (!reply->id)
+		stream_refused(connection, reply);
+	else
+		connection_broke(connection); /* nobody's, or out of order */
+	mempool__wire__reply__free_unpacked(reply, NULL);
+	if (fd >= 0)
+		close(fd);
+}
+
+/* The mutex is let go meanwhile. */
+static void receive(struct connection *connection, int wait_ms)
+{
+	Mempool__Wire__Reply *reply;
+	int r;
+
+	pthread_mutex_unlock(&connection->mutex);
+	r = stream_receive(&connection->stream, wait_ms);
+	pthread_mutex_lock(&connection->mutex);
+	while (!r && (connection->state == CONNECTION_UP || connection->state == CONNECTION_GREETING)) {
+		r = stream_next(&connection->stream, &reply);
+		if (!r)
+			deliver(connection, reply);
+	}
+	if (r < 0)
+		connection_broke(connection);
+}
+
+/* The socket's own timeout is a call's whole time: exact for its first wait, and good for a later one while most of it is left. */
+static int time_to_wait(const struct connection *connection, const struct deadline *deadline, bool is_first)
+{
+	uint64_t now, left_ms;
+
+	if (deadline->is_never)
+		return connection->timeout_ms < 0 ? STREAM_WAIT : 1000;
+	if (!deadline->at_ms)
+		return 0;
+	if (is_first)
+		return STREAM_WAIT;
+	now = now_ms();
+	left_ms = deadline->at_ms > now ? deadline->at_ms - now : 0;
+	return connection->timeout_ms > 0 && left_ms > (uint64_t)connection->timeout_ms / 2 ? STREAM_WAIT
+											    : (int)left_ms;
+}
+
+static void drive(struct connection *connection, struct pending *pending, const struct deadline *deadline,
+		  bool is_first)
+{
+	connection->is_driving = true;
+	if (connection->state == CONNECTION_DOWN)
+		resume_drive(connection, &pending->wake, deadline);
+	else
+		receive(connection, time_to_wait(connection, deadline, is_first));
+	connection->is_driving = false;
+}
+
+/* somebody else who waits takes a role over */
+static void wake_another(struct connection *connection)
+{
+	struct pending *pending = TAILQ_FIRST(&connection->callers);
+
+	if (pending)
+		pthread_cond_signal(&pending->wake);
+}
+
+/* ---- out: the sender, with the mutex ---- */
+
+static bool has_to_send(const struct connection *connection)
+{
+	return connection->state == CONNECTION_UP &&
+	       (connection->n_out_done < connection->n_out ||
+		(connection->first_unsent && connection->n_sent < connection->window));
+}
+
+/* As many frames as fit; one always does. */
+static void gather(struct connection *connection)
+{
+	struct pending *pending;
+	size_t n = 0;
+
+	while ((pending = connection->first_unsent) && connection->n_sent < connection->window &&
+	       n + pending_frame_bytes(pending) <= OUT_BYTES) {
+		if (!pending->id)
+			pending->id = ++connection->last_id;
+		n += pending_put_frame(pending, connection_acked(connection), connection->out + n);
+		pending->is_sent = true;
+		connection->n_sent++;
+		connection->first_unsent = TAILQ_NEXT(pending, queued);
+	}
+	connection->n_out = n;
+	connection->n_out_done = 0;
+}
+
+/* The socket is full: the daemon may have stopped reading until somebody reads its replies, so that is done here too. */
+static void wait_for_room(struct connection *connection, const struct deadline *deadline)
+{
+	struct pollfd poll_fd = {.fd = connection->stream.fd, .events = POLLOUT};
+	bool may_drive = !connection->is_driving;
+	uint64_t now = now_ms(), left_ms = 100;
+
+	if (!deadline->is_never)
+		left_ms = deadline->at_ms > now ? deadline->at_ms - now : 0;
+	if (may_drive)
+		poll_fd.events |= POLLIN;
+	connection->is_driving |= may_drive;
+	pthread_mutex_unlock(&connection->mutex);
+	poll(&poll_fd, 1, left_ms < 100 ? (int)left_ms : 100);
+	pthread_mutex_lock(&connection->mutex);
+	if (!may_drive)
+		return;
+	if (poll_fd.revents & (POLLIN | POLLHUP | POLLERR))
+		receive(connection, 0);
+	connection->is_driving = false;
+}
+
+/* What is there, as long as there is time. */
+static void send_all(struct connection *connection, const struct deadline *deadline)
+{
+	if (connection->is_sending)
+		return; /* they will see it */
+	connection->is_sending = true;
+	while (has_to_send(connection)) {
+		ssize_t n;
+
+		if (connection->n_out_done == connection->n_out)
+			gather(connection);
+		pthread_mutex_unlock(&connection->mutex);
+		n = stream_send(&connection->stream, connection->out + connection->n_out_done,
+				connection->n_out - connection->n_out_done);
+		pthread_mutex_lock(&connection->mutex);
+		if (n < 0)
+			connection_broke(connection);
+		else
+			connection->n_out_done += (size_t)n;
+		if (n || connection->state != CONNECTION_UP)
+			continue;
+		if (deadline_is_over(deadline))
+			break;
+		wait_for_room(connection, deadline);
+	}
+	connection->is_sending = false;
+	if (connection->state == CONNECTION_DOWN)
+		pthread_cond_broadcast(&connection->sender_left);
+}
+
+/* ---- a call ---- */
+
+/* Into a record on the heap, if there is one by now. */
+static struct pending *leave_stack(struct connection *connection, struct pending *pending)
+{
+	struct pending *heap = pending_take(&connection->spares);
+
+	if (!heap)
+		return NULL;
+	heap->id = pending->id;
+	heap->pool = pending->pool;
+	heap->is_free = pending->is_free;
+	heap->is_sent = pending->is_sent;
+	heap->n_body = pending->n_body; /* in the small buffer, or there would have been no record for it at all */
+	memcpy(heap->small, pending->small, sizeof(heap->small));
+	TAILQ_INSERT_BEFORE(pending, heap, queued);
+	TAILQ_REMOVE(&connection->queue, pending, queued);
+	if (connection->first_unsent == pending)
+		connection->first_unsent = heap;
+	return heap;
+}
+
+static void forget(struct connection *connection, struct pending *pending)
+{
+	if (connection->first_unsent == pending)
+		connection->first_unsent = TAILQ_NEXT(pending, queued);
+	TAILQ_REMOVE(&connection->queue, pending, queued);
+	pending_give(&connection->spares, pending);
+}
+
+/* The time is over. Return: true: @pending is a ghost, or forgotten, and its caller may leave */
+static bool give_up(struct connection *connection, struct pending *pending)
+{
+	struct pending *ghost = pending;
+
+	if (pending->is_on_stack && pending->is_free) {
+		ghost = leave_stack(connection, pending);
+		if (!ghost)
+			return false;
+	}
+	TAILQ_REMOVE(&connection->callers, pending, waiting);
+	if (ghost != pending)
+		pending_deinit(pending);
+	if (ghost->is_free || (ghost->id && !connection->is_ending))
+		ghost->is_ghost = true;
+	else
+		forget(connection, ghost);
+	return true;
+}
+
+static bool has_a_free(const struct connection *connection)
+{
+	const struct pending *pending;
+
+	TAILQ_FOREACH(pending, &connection->queue, queued)
+	{
+		if (pending->is_free)
+			return true;
+	}
+	return false;
+}
+
+/* Nobody is there to be told Goodbye, and nothing needs to be done but what the session's end does. */
+static bool is_pointless(const struct connection *connection)
+{
+	return connection->is_ending && connection->state == CONNECTION_DOWN && connection->stream.fd < 0 &&
+	       !has_a_free(connection);
+}
+
+/* Return: 0 it is done; -ETIMEDOUT, -EHOSTDOWN it was given up */
+static int wait_for_reply(struct connection *connection, struct pending *pending, struct deadline deadline)
+{
+	bool is_first = true;
+
+	while (!pending->is_done) {
+		if (connection->is_driving) {
+			(void)connection_wait(connection, &pending->wake, &deadline);
+		} else {
+			drive(connection, pending, &deadline, is_first);
+			is_first = false;
 		}
+		if (has_to_send(connection))
+			send_all(connection, &deadline);
+		if (pending->is_done || (!deadline_is_over(&deadline) && !is_pointless(connection)))
+			continue;
+		if (give_up(connection, pending))
+			return connection->state == CONNECTION_DOWN ? -EHOSTDOWN : -ETIMEDOUT;
+		deadline = deadline_of(NO_MEMORY_PAUSE_MS);
 	}
 	return 0;
 }
 
-static int call_locked(struct connection *connection, Mempool__Wire__Request *request, struct call *call)
+static int take_record(struct connection *connection, const Mempool__Wire__Request *request, uint64_t pool,
+		       struct pending *stack, struct pending **pendingp)
 {
-	struct deadline deadline = deadline_of(connection->timeout_ms);
+	struct pending *pending = pending_take(&connection->spares);
 	int r;
 
-	r = wait_for_slot(connection, &deadline);
+	if (!pending) {
+		if (!stack)
+			return -ENOMEM;
+		r = pending_init(stack);
+		if (r)
+			return r;
+		stack->is_on_stack = true;
+		pending = stack;
+	}
+	r = pending_pack(pending, request, pool, connection->max_request_bytes);
+	if (r) {
+		pending_give(&connection->spares, pending);
+		return r;
+	}
+	*pendingp = pending;
+	return 0;
+}
+
+static int call_locked(struct connection *connection, const Mempool__Wire__Request *request, uint64_t pool,
+		       const struct deadline *deadline, struct pending *stack, struct call *call)
+{
+	struct pending *pending;
+	int r;
+
+	if (connection->state == CONNECTION_LOST)
+		return connection->lost;
+	r = take_record(connection, request, pool, stack, &pending);
 	if (r)
 		return r;
-	request->has_id = 1;
-	request->id = call->id = ++connection->last_id;
-	r = append_frame(connection, request);
-	if (r) {
-		connection->last_id--;
-		return r;
+	enqueue(connection, pending);
+	TAILQ_INSERT_TAIL(&connection->callers, pending, waiting);
+	send_all(connection, deadline);
+	r = wait_for_reply(connection, pending, *deadline);
+	if (!r) {
+		r = pending->error;
+		*call = (struct call){.reply = pending->reply, .fd = pending->fd};
+		pending->reply = NULL;
+		pending->fd = -1;
+		pending_give(&connection->spares, pending);
 	}
-	enqueue(connection, call);
-	send_all(connection);
-	r = wait_for_reply(connection, call, &deadline);
-	if (!connection->is_reading)
-		wake_next_reader(connection);
-	if (!r && call->error) {
-		dequeue(connection, call);
-		r = call->error;
-	}
+	if (!connection->is_driving || (!connection->is_sending && has_to_send(connection)))
+		wake_another(connection);
 	return r;
 }
 
-int connection_call(struct connection *connection, Mempool__Wire__Request *request, uint64_t pool, struct call *call)
+int connection_call(struct connection *connection, Mempool__Wire__Request *request, uint64_t pool, bool waits,
+		    struct call *call)
 {
+	struct pending stack, *may_use_stack = pending_is_free(request) ? &stack : NULL;
+	struct deadline deadline;
 	int r;
 
-	*call = (struct call){.kind = request->op_case, .pool = pool, .fd = -1};
-	r = cond_init(&call->wake);
-	if (r)
-		return r;
+	*call = (struct call){.fd = -1};
 	pthread_mutex_lock(&connection->mutex);
-	r = call_locked(connection, request, call);
+	deadline = deadline_of(waits ? connection->timeout_ms : 0);
+	r = call_locked(connection, request, pool, &deadline, may_use_stack, call);
 	pthread_mutex_unlock(&connection->mutex);
-	pthread_cond_destroy(&call->wake);
 	return r;
+}
+
+void connection_end(struct connection *connection)
+{
+	Mempool__Wire__Request request = MEMPOOL__WIRE__REQUEST__INIT;
+	Mempool__Wire__Goodbye goodbye = MEMPOOL__WIRE__GOODBYE__INIT;
+	struct deadline deadline;
+	struct pending stack;
+	struct call call;
+
+	request.op_case = MEMPOOL__WIRE__REQUEST__OP_GOODBYE;
+	request.goodbye = &goodbye;
+	pthread_mutex_lock(&connection->mutex);
+	connection->is_ending = true;
+	deadline = deadline_of(connection->timeout_ms);
+	if (!call_locked(connection, &request, 0, &deadline, &stack, &call))
+		call_deinit(&call);
+	connection_lose(connection, -ENOTCONN, "the client is disconnected");
+	pthread_mutex_unlock(&connection->mutex);
 }

@@ -72,6 +72,7 @@ int ledger_init(struct ledger *ledger, int fd, const struct ledger_shape *shape)
 	made.header->file_bytes = n_bytes;
 	made.header->version = LEDGER_VERSION;
 	made.header->header_bytes = sizeof(*made.header);
+	atomic_thread_fence(memory_order_release);
 	made.header->magic = LEDGER_MAGIC;
 	made.fd = fd;
 	*ledger = made;

@@ -52,7 +52,7 @@ struct ledger_header {
 	uint32_t version;
 	uint32_t header_bytes;
 	uint64_t file_bytes;	  /* length of the object */
-	uint64_t kind;		  /* enum ledger_kind */
+	_Atomic uint64_t kind;	  /* enum ledger_kind; a registry's is stored last: until then it was never made */
 	_Atomic uint64_t n_noted; /* entries of the intent that count; 0: no operation is under way */
 	_Atomic uint64_t
 		n_backed[LEDGER_TABLE_N]; /* elements of each table that count; stored after their pages are there */
@@ -61,6 +61,8 @@ struct ledger_header {
 	_Atomic uint64_t n_sessions;
 	_Atomic uint64_t n_pools;
 	_Atomic uint64_t n_recoveries;
+	_Atomic uint64_t was_stopped; /* 1: nothing was under way when its daemon ended */
+	uint64_t recoveries[16][8];   /* struct directory_recovery: the last of them, for people */
 
 	/* of a pool */
 	_Atomic uint64_t total_bytes; /* its present size */

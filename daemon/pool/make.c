@@ -76,7 +76,7 @@ static void fill_header(struct pool *pool, uint32_t unit_bytes)
 	const struct pool_options *options = &pool->options;
 	struct ledger_header *header = pool->ledger.header;
 
-	header->kind = LEDGER_POOL;
+	intent_store(&header->kind, LEDGER_POOL);
 	header->pool_id = pool->id;
 	header->total_bytes = options->size;
 	header->max_bytes = options->max_size;

@@ -142,7 +142,18 @@ static void fill_warning(struct pool *pool, struct pool_warning *warning)
 	warning->n_holders = top_holders(pool, warning->holders, N_ELEMENTS(warning->holders));
 }
 
+static void commit_nothing(void *arg)
+{
+	(void)arg;
+}
+
 int pool_destroy(struct pool *pool, bool if_empty, struct pool_warning *warning)
+{
+	return pool_destroy_with(pool, if_empty, warning, commit_nothing, NULL);
+}
+
+int pool_destroy_with(struct pool *pool, bool if_empty, struct pool_warning *warning, void (*commit)(void *arg),
+		      void *arg)
 {
 	int r = 0;
 
@@ -154,6 +165,7 @@ int pool_destroy(struct pool *pool, bool if_empty, struct pool_warning *warning)
 	if (!r) {
 		*warning = (struct pool_warning){0};
 		fill_warning(pool, warning);
+		commit(arg);
 		pool->is_destroyed = true;
 		give_charges_back(pool);
 		segment_unlink(&pool->data);

@@ -131,6 +131,7 @@ int pool_recover(struct pool **poolp, const struct pool_env *env, const char *na
 struct pool *pool_keep(struct pool *pool);
 /** pool_books_name() - of the ledger's object, for pool_recover() */
 const char *pool_books_name(const struct pool *pool);
+const char *pool_data_name(const struct pool *pool);
 
 struct pool *pool_ref(struct pool *pool);
 /** pool_unref() - the last one frees mappings and descriptors (long for large pools: off the loop). Return: NULL */
@@ -156,6 +157,9 @@ struct pool_warning { /* what a destroy or a session's end left behind, for log 
  * Idempotent steps: the state first, the ledger's name last. Return: 0; POOL_E_NOT_EMPTY (only with @if_empty); POOL_E_DESTROYED.
  */
 int pool_destroy(struct pool *pool, bool if_empty, struct pool_warning *warning) MUST_CHECK;
+/** pool_destroy_with() - @commit is called under the mutex, when nothing stands in the way any more and nothing has happened yet */
+int pool_destroy_with(struct pool *pool, bool if_empty, struct pool_warning *warning, void (*commit)(void *arg),
+		      void *arg) MUST_CHECK;
 
 /** pool_may_open(), pool_may_manage() - rights as a file's: r and w by mode; the pool's uid, the daemon's, or root */
 bool pool_may_open(const struct pool *pool, const struct pool_identity *who);

@@ -293,6 +293,11 @@ struct pool *pool_keep(struct pool *pool)
 	return NULL;
 }
 
+const char *pool_data_name(const struct pool *pool)
+{
+	return pool->data.name;
+}
+
 const char *pool_books_name(const struct pool *pool)
 {
 	return pool->books.name;

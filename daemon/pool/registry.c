@@ -7,45 +7,19 @@
  * close, and a killed daemon lets go of it. It lies on an object that the last owner removes under the lock; so whoever
  * got it looks whether the name still leads to what he locked.
  */
-#include "pool/registry.h"
-
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define N_BUCKETS    1024u /* simply picked: a quota's worth of pools for each of some users */
-#define N_LOCK_TRIES 100   /* times that another daemon may end just now */
-#define SUGGEST_MOST 2u	   /* edits between what was typed and what was meant */
+#include "pool/registry_internal.h"
 
-struct entry {
-	uint64_t id;
-	struct pool *pool;	       /* one reference; NULL while it is being made */
-	struct quota_account *account; /* charged with one pool */
-	struct entry *name_next;       /* in its bucket; private pools are in none */
-	uint32_t n_name_bytes;
-	uint8_t name[NAME_BYTES_MAX];
-};
-
-struct registry {
-	char instance[SEGMENT_INSTANCE_MAX + 1];
-	char lock_name[SEGMENT_NAME_BYTES];
-	int lock_fd; /* owned; while it is open, the instance is ours */
-	struct quota quota;
-	struct budget budget;
-	struct pool_env env;
-
-	pthread_mutex_t mutex;	/* all below */
-	uint64_t n_sessions;	/* ids given so far */
-	uint64_t n_pools;	/* likewise */
-	struct entry **entries; /* [n_entries], by rising id */
-	uint32_t n_entries, n_alloced;
-	struct entry *buckets[N_BUCKETS];
-};
+#define N_LOCK_TRIES 100 /* times that another daemon may end just now */
 
 /* ---- the instance lock ---- */
 
@@ -90,124 +64,37 @@ static int try_lock(const char *name, int *fdp)
 
 static int lock_instance(struct registry *registry)
 {
-	int r = -EAGAIN;
+	int fd = -1, r = -EAGAIN;
+	bool is_unmade;
 
 	snprintf(registry->lock_name, sizeof(registry->lock_name), "/mempool.%s", registry->instance);
 	for (int i = 0; r == -EAGAIN && i < N_LOCK_TRIES; i++)
-		r = try_lock(registry->lock_name, &registry->lock_fd);
-	return r;
-}
-
-/* ---- open and close ---- */
-
-int registry_open(struct registry **registryp, const struct registry_config *config, int *n_sweptp)
-{
-	struct registry *registry;
-	size_t n = strlen(config->instance);
-	int r, n_swept;
-
-	if (!n || n > SEGMENT_INSTANCE_MAX || strchr(config->instance, '/'))
-		return -EINVAL;
-	registry = calloc(1, sizeof(*registry));
-	if (!registry)
-		return -ENOMEM;
-	memcpy(registry->instance, config->instance, n + 1);
-	r = -pthread_mutex_init(&registry->mutex, NULL);
+		r = try_lock(registry->lock_name, &fd);
 	if (r)
-		goto err_free;
-	r = quota_init(&registry->quota, geteuid(), config->quota_limit);
+		return r;
+	is_unmade = directory_is_unmade(fd);
+	r = directory_open(&registry->directory, fd);
+	if (r && is_unmade)
+		shm_unlink(registry->lock_name); /* under the lock, as ever */
 	if (r)
-		goto err_mutex;
-	r = budget_init(&registry->budget, config->budget_bytes);
-	if (r)
-		goto err_quota;
-	r = lock_instance(registry);
-	if (r)
-		goto err_budget;
-	n_swept = segment_sweep(registry->instance);
-	r = n_swept < 0 ? n_swept : 0;
-	if (r)
-		goto err_lock;
-	registry->env = (struct pool_env){
-		.instance = registry->instance,
-		.quota = &registry->quota,
-		.budget = &registry->budget,
-		.decay_ms = config->decay_ms,
-		.decay_wanted = config->decay_wanted,
-		.decay_arg = config->decay_arg,
-	};
-	*n_sweptp = n_swept;
-	*registryp = registry;
-	return 0;
-
-err_lock:
-	shm_unlink(registry->lock_name);
-	close(registry->lock_fd);
-err_budget:
-	budget_deinit(&registry->budget);
-err_quota:
-	quota_deinit(&registry->quota);
-err_mutex:
-	pthread_mutex_destroy(&registry->mutex);
-err_free:
-	free(registry);
-	return r;
-}
-
-struct registry *registry_close(struct registry *registry)
-{
-	struct pool_warning warning;
-	int r;
-
-	if (!registry)
-		return NULL;
-	while (registry->n_entries) {
-		struct pool *pool = pool_ref(registry->entries[registry->n_entries - 1]->pool);
-
-		r = registry_remove(registry, pool, false, &warning);
-		assert(!r);
-		(void)r;
-		pool_unref(pool);
-	}
-	shm_unlink(registry->lock_name); /* under the lock: whoever gets it after us finds no name, or another object */
-	close(registry->lock_fd);
-	budget_deinit(&registry->budget);
-	quota_deinit(&registry->quota);
-	pthread_mutex_destroy(&registry->mutex);
-	free(registry->entries);
-	free(registry);
-	return NULL;
-}
-
-struct quota *registry_quota(struct registry *registry)
-{
-	return &registry->quota;
-}
-
-uint64_t registry_next_session(struct registry *registry)
-{
-	uint64_t id;
-
-	pthread_mutex_lock(&registry->mutex);
-	id = ++registry->n_sessions;
-	pthread_mutex_unlock(&registry->mutex);
-	return id;
+		close(fd);
+	return r == LEDGER_E_VERSION ? REGISTRY_E_VERSION : r > 0 ? REGISTRY_E_DAMAGED : r;
 }
 
 /* ---- entries: under the mutex ---- */
 
-static struct entry **bucket_of(struct registry *registry, const void *name, size_t n_bytes)
+static struct registry_entry **bucket_of(struct registry *registry, const void *name, size_t n_bytes)
 {
 	uint64_t hash = UINT64_C(0xcbf29ce484222325); /* FNV-1a; who floods a bucket is limited by his quota of pools */
 
 	for (size_t i = 0; i < n_bytes; i++)
 		hash = (hash ^ ((const uint8_t *)name)[i]) * UINT64_C(0x100000001b3);
-	return &registry->buckets[hash % N_BUCKETS];
+	return &registry->buckets[hash % REGISTRY_BUCKETS_N];
 }
 
-static struct entry *find_name(struct registry *registry, const void *name, size_t n_bytes)
+struct registry_entry *registry_entry_by_name(struct registry *registry, const void *name, size_t n_bytes)
 {
-	struct entry *entry = *bucket_of(registry, name, n_bytes);
+	struct registry_entry *entry = *bucket_of(registry, name, n_bytes);
 
 	while (entry && (entry->n_name_bytes != n_bytes || memcmp(entry->name, name, n_bytes)))
 		entry = entry->name_next;
@@ -230,10 +117,10 @@ static uint32_t find_index(const struct registry *registry, uint64_t id)
 	return low;
 }
 
-static int make_room(struct registry *registry)
+int registry_entry_room(struct registry *registry)
 {
 	uint32_t n = registry->n_alloced ? 2 * registry->n_alloced : 16;
-	struct entry **entries;
+	struct registry_entry **entries;
 
 	if (registry->n_entries < registry->n_alloced)
 		return 0;
@@ -245,30 +132,39 @@ static int make_room(struct registry *registry)
 	return 0;
 }
 
-static int entry_add(struct registry *registry, struct entry *entry)
+void registry_entry_link(struct registry *registry, struct registry_entry *entry)
 {
-	struct entry **bucket = bucket_of(registry, entry->name, entry->n_name_bytes);
-	int r;
+	struct registry_entry **bucket = bucket_of(registry, entry->name, entry->n_name_bytes);
+	uint32_t i = find_index(registry, entry->id);
 
-	if (entry->n_name_bytes && find_name(registry, entry->name, entry->n_name_bytes))
-		return REGISTRY_E_NAME_TAKEN;
-	r = make_room(registry);
-	if (r)
-		return r;
-	if (quota_charge(entry->account, QUOTA_POOLS, 1))
-		return REGISTRY_E_QUOTA;
-	entry->id = ++registry->n_pools;
-	registry->entries[registry->n_entries++] = entry;
+	memmove(registry->entries + i + 1, registry->entries + i,
+		(registry->n_entries++ - i) * sizeof(*registry->entries));
+	registry->entries[i] = entry;
 	if (entry->n_name_bytes) {
 		entry->name_next = *bucket;
 		*bucket = entry;
 	}
+}
+
+static int entry_add(struct registry *registry, struct registry_entry *entry)
+{
+	int r;
+
+	if (entry->n_name_bytes && registry_entry_by_name(registry, entry->name, entry->n_name_bytes))
+		return REGISTRY_E_NAME_TAKEN;
+	r = registry_entry_room(registry);
+	if (r)
+		return r;
+	if (quota_charge(entry->account, QUOTA_POOLS, 1))
+		return REGISTRY_E_QUOTA;
+	entry->id = directory_next_pool(&registry->directory);
+	registry_entry_link(registry, entry);
 	return 0;
 }
 
-static void entry_remove(struct registry *registry, struct entry *entry)
+static void entry_remove(struct registry *registry, struct registry_entry *entry)
 {
-	struct entry **place = bucket_of(registry, entry->name, entry->n_name_bytes);
+	struct registry_entry **place = bucket_of(registry, entry->name, entry->n_name_bytes);
 	uint32_t i = find_index(registry, entry->id);
 
 	registry->n_entries--;
@@ -282,15 +178,174 @@ static void entry_remove(struct registry *registry, struct entry *entry)
 	quota_give_back(entry->account, QUOTA_POOLS, 1);
 }
 
+/* ---- open and close ---- */
+
+/* Let go of everything, with the objects or without them. */
+static void drop(struct registry *registry)
+{
+	for (uint32_t i = 0; i < registry->n_entries; i++) {
+		pool_keep(registry->entries[i]->pool);
+		free(registry->entries[i]);
+	}
+	directory_close(&registry->directory);
+	budget_deinit(&registry->budget);
+	quota_deinit(&registry->quota);
+	pthread_mutex_destroy(&registry->mutex);
+	free(registry->entries);
+	free(registry);
+}
+
+static int init(struct registry *registry, const struct registry_config *config)
+{
+	int r;
+
+	registry->directory = (struct directory)DIRECTORY_NULL;
+	registry->env = (struct pool_env){
+		.instance = registry->instance,
+		.quota = &registry->quota,
+		.budget = &registry->budget,
+		.decay_ms = config->decay_ms,
+		.decay_wanted = config->decay_wanted,
+		.decay_arg = config->decay_arg,
+	};
+	r = -pthread_mutex_init(&registry->mutex, NULL);
+	if (r)
+		return r;
+	r = quota_init(&registry->quota, geteuid(), config->quota_limit);
+	if (r)
+		goto err_mutex;
+	r = budget_init(&registry->budget, config->budget_bytes);
+	if (r)
+		goto err_quota;
+	return 0;
+
+err_quota:
+	quota_deinit(&registry->quota);
+err_mutex:
+	pthread_mutex_destroy(&registry->mutex);
+	return r;
+}
+
+int registry_open(struct registry **registryp, const struct registry_config *config, int *n_sweptp)
+{
+	struct registry *registry;
+	size_t n = strlen(config->instance);
+	bool is_new;
+	int r;
+
+	if (!n || n > SEGMENT_INSTANCE_MAX || strchr(config->instance, '/'))
+		return -EINVAL;
+	registry = calloc(1, sizeof(*registry));
+	if (!registry)
+		return -ENOMEM;
+	memcpy(registry->instance, config->instance, n + 1);
+	r = init(registry, config);
+	if (r) {
+		free(registry);
+		return r;
+	}
+	r = lock_instance(registry);
+	is_new = !r && directory_is_new(&registry->directory);
+	if (!r)
+		r = registry_recover(registry, config, n_sweptp);
+	if (r) {
+		if (is_new) /* under the lock: nobody else has begun to use it */
+			shm_unlink(registry->lock_name);
+		drop(registry);
+		return r;
+	}
+	*registryp = registry;
+	return 0;
+}
+
+struct registry *registry_keep(struct registry *registry)
+{
+	if (!registry || directory_is_new(&registry->directory))
+		return registry_close(registry); /* nothing was ever in it */
+	directory_note_stop(&registry->directory);
+	drop(registry);
+	return NULL;
+}
+
+static bool keep_nothing(void *arg, const char *name)
+{
+	(void)arg;
+	(void)name;
+	return false;
+}
+
+struct registry *registry_close(struct registry *registry)
+{
+	struct pool_warning warning;
+	int r;
+
+	if (!registry)
+		return NULL;
+	while (registry->n_entries) {
+		struct pool *pool = pool_ref(registry->entries[registry->n_entries - 1]->pool);
+
+		r = registry_remove(registry, pool, false, NULL, &warning);
+		assert(!r);
+		pool_unref(pool);
+	}
+	r = segment_sweep(registry->instance, keep_nothing, NULL); /* of pools that could not be recovered */
+	(void)r;						   /* what is left then, the next start removes */
+	shm_unlink(registry->lock_name); /* under the lock: whoever gets it after us finds no name, or another object */
+	drop(registry);
+	return NULL;
+}
+
+struct quota *registry_quota(struct registry *registry)
+{
+	return &registry->quota;
+}
+
+const struct directory_recovery *registry_recovery(const struct registry *registry)
+{
+	return &registry->recovery;
+}
+
+void registry_figures(struct registry *registry, struct directory_recovery *out)
+{
+	struct pool_stats stats;
+
+	*out = (struct directory_recovery){0};
+	pthread_mutex_lock(&registry->mutex);
+	for (uint32_t i = 0; i < registry->n_entries; i++) {
+		if (!registry->entries[i]->pool)
+			continue;
+		pool_stats(registry->entries[i]->pool, &stats);
+		out->n_pools++;
+		out->n_blocks += stats.allocations;
+		out->n_bytes += stats.used;
+	}
+	out->n_sessions = directory_count_sessions(&registry->directory);
+	pthread_mutex_unlock(&registry->mutex);
+}
+
+uint32_t registry_recoveries(struct registry *registry, struct directory_recovery out[], uint32_t n_max,
+			     uint64_t *totalp)
+{
+	uint32_t n;
+
+	pthread_mutex_lock(&registry->mutex);
+	*totalp = directory_n_recoveries(&registry->directory);
+	n = directory_recoveries(&registry->directory, out, n_max);
+	pthread_mutex_unlock(&registry->mutex);
+	return n;
+}
+
 /* ---- pools ---- */
 
-static int entry_new(struct entry **entryp, struct registry *registry, const struct pool_options *options)
+static int entry_new(struct registry_entry **entryp, struct registry *registry, const struct pool_options *options,
+		     const struct registry_call *call)
 {
-	struct entry *entry = calloc(1, sizeof(*entry));
+	struct registry_entry *entry = calloc(1, sizeof(*entry));
 	int r;
 
 	if (!entry)
 		return -ENOMEM;
+	entry->owner = call && !options->n_name_bytes ? call->session : 0;
 	entry->account = quota_account_of(&registry->quota, options->uid);
 	entry->n_name_bytes = options->n_name_bytes;
 	memcpy(entry->name, options->name, options->n_name_bytes);
@@ -304,33 +359,65 @@ static int entry_new(struct entry **entryp, struct registry *registry, const str
 	return r;
 }
 
-int registry_create(struct registry *registry, const struct pool_options *options, struct pool **poolp)
+/* Under the mutex: from here on the pool is there, for a daemon that starts after this one too. */
+static int entry_commit(struct registry *registry, struct registry_entry *entry, struct pool *pool,
+			const struct registry_call *call)
 {
-	struct entry *entry;
-	struct pool *pool;
+	struct directory_pool record = {.id = entry->id, .owner = entry->owner, .n_name_bytes = entry->n_name_bytes};
+	int r;
+
+	r = directory_reserve_pool(&registry->directory, &entry->index);
+	if (r)
+		return r;
+	memcpy(record.name, entry->name, entry->n_name_bytes);
+	snprintf(record.books, sizeof(record.books), "%s", pool_books_name(pool));
+	snprintf(record.data, sizeof(record.data), "%s", pool_data_name(pool));
+	directory_add_pool(&registry->directory, entry->index, &record, call ? call->slot : 0,
+			   call ? call->request : 0);
+	entry->pool = pool;
+	return 0;
+}
+
+static int create(struct registry *registry, const struct pool_options *options, const struct registry_call *call,
+		  struct pool **poolp)
+{
+	struct registry_entry *entry;
+	struct pool *pool = NULL;
 	int r;
 
 	if (options->n_name_bytes > NAME_BYTES_MAX)
 		return POOL_E_INVALID + REGISTRY_POOL_E;
-	r = entry_new(&entry, registry, options);
+	r = entry_new(&entry, registry, options, call);
 	if (r)
 		return r;
 	r = pool_new(&pool, &registry->env, entry->id, options);
 	pthread_mutex_lock(&registry->mutex);
+	if (!r)
+		r = entry_commit(registry, entry, pool, call);
 	if (r)
 		entry_remove(registry, entry);
-	else
-		entry->pool = pool;
 	pthread_mutex_unlock(&registry->mutex);
 	if (r) {
 		free(entry);
+		if (pool)
+			pool_unref(pool);
 		return r < 0 ? r : r + REGISTRY_POOL_E;
 	}
 	*poolp = pool_ref(pool);
 	return 0;
 }
 
-static int take_ref(const struct entry *entry, struct pool **poolp)
+int registry_create(struct registry *registry, const struct pool_options *options, const struct registry_call *call,
+		    struct pool **poolp)
+{
+	int r = create(registry, options, call, poolp);
+
+	if (r && call)
+		registry_answer(registry, call, r);
+	return r;
+}
+
+static int take_ref(const struct registry_entry *entry, struct pool **poolp)
 {
 	if (!entry || !entry->pool)
 		return REGISTRY_E_NO_POOL;
@@ -343,7 +430,7 @@ int registry_find(struct registry *registry, const void *name, size_t n_name_byt
 	int r;
 
 	pthread_mutex_lock(&registry->mutex);
-	r = take_ref(n_name_bytes ? find_name(registry, name, n_name_bytes) : NULL, poolp);
+	r = take_ref(n_name_bytes ? registry_entry_by_name(registry, name, n_name_bytes) : NULL, poolp);
 	pthread_mutex_unlock(&registry->mutex);
 	return r;
 }
@@ -360,20 +447,43 @@ int registry_find_id(struct registry *registry, uint64_t id, struct pool **poolp
 	return r;
 }
 
-int registry_remove(struct registry *registry, struct pool *pool, bool if_empty, struct pool_warning *warning)
+struct removal {
+	struct registry *registry;
+	const struct registry_entry *entry;
+	const struct registry_call *call;
+};
+
+/* The commit of a destroy: before it nothing has happened, after it the objects are nobody's. */
+static void forget_pool(void *arg)
 {
-	struct entry *entry = NULL;
+	const struct removal *removal = arg;
+	const struct registry_call *call = removal->call;
+
+	if (removal->entry)
+		directory_remove_pool(&removal->registry->directory, removal->entry->index, call ? call->slot : 0,
+				      call ? call->request : 0);
+}
+
+int registry_remove(struct registry *registry, struct pool *pool, bool if_empty, const struct registry_call *call,
+		    struct pool_warning *warning)
+{
+	struct removal removal = {.registry = registry, .call = call};
+	struct registry_entry *entry = NULL;
 	uint32_t i;
 	int r;
 
 	/* Destroyed under the registry's mutex, so that who finds it no more can take its name at once. */
 	pthread_mutex_lock(&registry->mutex);
-	r = pool_destroy(pool, if_empty, warning);
 	i = find_index(registry, pool_id(pool));
-	if (!r && i < registry->n_entries && registry->entries[i]->pool == pool) {
+	if (i < registry->n_entries && registry->entries[i]->pool == pool)
+		removal.entry = registry->entries[i];
+	r = pool_destroy_with(pool, if_empty, warning, forget_pool, &removal);
+	if (!r && removal.entry) {
 		entry = registry->entries[i];
 		entry_remove(registry, entry);
 	}
+	if (r && call)
+		directory_answer(&registry->directory, call->slot, call->request, r + REGISTRY_POOL_E);
 	pthread_mutex_unlock(&registry->mutex);
 	if (entry)
 		pool_unref(entry->pool);
@@ -381,64 +491,68 @@ int registry_remove(struct registry *registry, struct pool *pool, bool if_empty,
 	return r;
 }
 
-uint32_t registry_list(struct registry *registry, uint64_t after, struct pool *pools[], uint32_t n_max)
+uint64_t registry_owner(struct registry *registry, uint64_t pool)
+{
+	uint64_t owner = 0;
+	uint32_t i;
+
+	pthread_mutex_lock(&registry->mutex);
+	i = find_index(registry, pool);
+	if (i < registry->n_entries && registry->entries[i]->id == pool)
+		owner = registry->entries[i]->owner;
+	pthread_mutex_unlock(&registry->mutex);
+	return owner;
+}
+
+/* The next private pool of @session above @after, with a reference. */
+static struct pool *next_owned(struct registry *registry, uint64_t session, uint64_t after)
+{
+	struct pool *pool = NULL;
+
+	pthread_mutex_lock(&registry->mutex);
+	for (uint32_t i = find_index(registry, after + 1); !pool && i < registry->n_entries; i++)
+		if (registry->entries[i]->owner == session)
+			take_ref(registry->entries[i], &pool);
+	pthread_mutex_unlock(&registry->mutex);
+	return pool;
+}
+
+void registry_remove_owned(struct registry *registry, uint64_t session)
+{
+	struct pool_warning warning;
+	struct pool *pool;
+	uint64_t after = 0;
+
+	while ((pool = next_owned(registry, session, after))) {
+		int r = registry_remove(registry, pool, false, NULL, &warning);
+
+		(void)r; /* destroyed already, at most */
+		after = pool_id(pool);
+		pool_unref(pool);
+	}
+}
+
+static uint32_t list(struct registry *registry, uint64_t after, bool with_private, struct pool *pools[], uint32_t n_max)
 {
 	uint32_t n = 0;
 
 	pthread_mutex_lock(&registry->mutex);
 	for (uint32_t i = after == UINT64_MAX ? registry->n_entries : find_index(registry, after + 1);
 	     n < n_max && i < registry->n_entries; i++)
-		if (registry->entries[i]->n_name_bytes && !take_ref(registry->entries[i], pools + n))
+		if ((with_private || registry->entries[i]->n_name_bytes) && !take_ref(registry->entries[i], pools + n))
 			n++;
 	pthread_mutex_unlock(&registry->mutex);
 	return n;
 }
 
-/* ---- a name that was meant ---- */
-
-/* Edits (insert, delete, replace) that make @b of @a (Wagner, Fischer 1974); two rows of the table. */
-static uint32_t edit_distance(const uint8_t *a, uint32_t n_a, const uint8_t *b, uint32_t n_b)
+uint32_t registry_list(struct registry *registry, uint64_t after, struct pool *pools[], uint32_t n_max)
 {
-	uint32_t rows[2][NAME_BYTES_MAX + 1], best;
-
-	for (uint32_t j = 0; j <= n_b; j++)
-		rows[0][j] = j;
-	for (uint32_t i = 1; i <= n_a; i++) {
-		const uint32_t *above = rows[(i - 1) % 2];
-		uint32_t *row = rows[i % 2];
-
-		row[0] = i;
-		for (uint32_t j = 1; j <= n_b; j++) {
-			best = above[j - 1] + (a[i - 1] != b[j - 1]);
-			best = above[j] + 1 < best ? above[j] + 1 : best;
-			row[j] = row[j - 1] + 1 < best ? row[j - 1] + 1 : best;
-		}
-	}
-	return rows[n_a % 2][n_b];
+	return list(registry, after, false, pools, n_max);
 }
 
-void registry_suggest(struct registry *registry, const void *name, size_t n_name_bytes,
-		      char out[static NAME_BYTES_MAX + 1])
+uint32_t registry_list_all(struct registry *registry, uint64_t after, struct pool *pools[], uint32_t n_max)
 {
-	uint32_t nearest = SUGGEST_MOST + 1, distance;
-
-	out[0] = '\0';
-	if (n_name_bytes > NAME_BYTES_MAX)
-		return;
-	pthread_mutex_lock(&registry->mutex);
-	for (uint32_t i = 0; i < registry->n_entries; i++) {
-		const struct entry *entry = registry->entries[i];
-
-		if (!entry->n_name_bytes || !entry->pool)
-			continue;
-		distance = edit_distance(name, (uint32_t)n_name_bytes, entry->name, entry->n_name_bytes);
-		if (distance >= nearest)
-			continue;
-		nearest = distance;
-		memcpy(out, entry->name, entry->n_name_bytes);
-		out[entry->n_name_bytes] = '\0';
-	}
-	pthread_mutex_unlock(&registry->mutex);
+	return list(registry, after, true, pools, n_max);
 }
 
 /* ---- decay ---- */

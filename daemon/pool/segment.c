@@ -122,7 +122,16 @@ int segment_open(struct segment *segment, const char *instance, const char *name
 	return 0;
 }
 
-int segment_sweep(const char *instance)
+/* Named as shm_open() has it. */
+static bool keeps(bool (*is_kept)(void *arg, const char *name), void *arg, const char *file)
+{
+	char name[sizeof(((struct dirent *)0)->d_name) + 1] = "/";
+
+	strcpy(name + 1, file); /* fits: it is one */
+	return is_kept(arg, name);
+}
+
+int segment_sweep(const char *instance, bool (*is_kept)(void *arg, const char *name), void *arg)
 {
 	const struct dirent *entry;
 	int n = 0;
@@ -135,7 +144,7 @@ int segment_sweep(const char *instance)
 		return -errno;
 	while ((entry = readdir(dir)))
 		if (is_segment_name(entry->d_name, instance) && is_ours_at(dirfd(dir), entry->d_name) &&
-		    !unlinkat(dirfd(dir), entry->d_name, 0))
+		    !keeps(is_kept, arg, entry->d_name) && !unlinkat(dirfd(dir), entry->d_name, 0))
 			n++;
 	closedir(dir);
 	return n;

@@ -31,5 +31,8 @@ int segment_open(struct segment *segment, const char *instance, const char *name
 void segment_unlink(struct segment *segment);
 /** segment_deinit() - close; may run twice. Does not unlink. */
 void segment_deinit(struct segment *segment);
-/** segment_sweep() - remove every object of @instance but the registry's own; under the instance lock. Return: how many, or -errno */
-int segment_sweep(const char *instance) MUST_CHECK;
+/**
+ * segment_sweep() - remove every object of @instance but the registry's own, and but those that are @kept; under the instance lock
+ * Return: how many, or -errno
+ */
+int segment_sweep(const char *instance, bool (*is_kept)(void *arg, const char *name), void *arg) MUST_CHECK;

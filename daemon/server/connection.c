@@ -4,6 +4,9 @@
  *   write. Nothing is copied, allocated or re-armed as long as reads end with frames and the socket takes the replies.
  * Failures: half a frame is kept, with a deadline; replies that the socket does not take are kept, with limits; whoever
  *   breaks a rule is told why, logged, and closed.
+ * A move: a Hello that resumes a session of another loop stays in the input, unexecuted; the handles are closed, and the last close
+ *   callback posts the connection to that loop, which starts it as if it were new, with its input. The mailbox there is reserved
+ *   meanwhile, so that a stop waits for it.
  * On close: connection_close() closes handles and socket at once; the memory goes in the last close callback, or with
  *   the job that still runs for it. The session does not end here: the watch decides.
  */
@@ -33,7 +36,8 @@ static uint64_t now_ms(const struct connection *connection)
 
 static bool may_dispatch(const struct connection *connection)
 {
-	return !connection->is_closing && !connection->is_finishing && !connection->is_throttled && !connection->job;
+	return !connection->is_closing && !connection->is_finishing && !connection->is_throttled && !connection->job &&
+	       !connection->parked_at && !connection->moves_to;
 }
 
 /* ---- what it waits for ---- */
@@ -94,29 +98,46 @@ static void update_timer(struct connection *connection)
 
 /* ---- the end ---- */
 
+static void unlink_from_loop(struct connection *connection)
+{
+	if (connection->prev)
+		connection->prev->next = connection->next;
+	else
+		connection->loop->connections = connection->next;
+	if (connection->next)
+		connection->next->prev = connection->prev;
+	connection->prev = connection->next = NULL;
+}
+
 static void maybe_free(struct connection *connection)
 {
 	struct loop *loop = connection->loop;
 
 	if (connection->n_handles || connection->job)
 		return;
-	if (connection->prev)
-		connection->prev->next = connection->next;
-	else
-		loop->connections = connection->next;
-	if (connection->next)
-		connection->next->prev = connection->prev;
+	unlink_from_loop(connection);
 	peer_deinit(&connection->peer);
 	free(connection);
 	loop_check_stopped(loop);
 }
+
+static void go_on(struct connection *connection);
 
 static void closed_cb(uv_handle_t *handle)
 {
 	struct connection *connection = handle->data;
 
 	connection->n_handles--;
-	maybe_free(connection);
+	if (!connection->moves_to)
+		maybe_free(connection);
+	else if (!connection->n_handles)
+		go_on(connection);
+}
+
+static void close_handles(struct connection *connection)
+{
+	uv_close((uv_handle_t *)&connection->poll, closed_cb);
+	uv_close((uv_handle_t *)&connection->timer, closed_cb);
 }
 
 static void log_close(struct connection *connection, const char *why)
@@ -131,14 +152,16 @@ void connection_close(struct connection *connection, const char *why)
 	struct loop *loop = connection->loop;
 	struct watch *watch = connection->watch;
 
-	if (connection->is_closing)
+	if (connection->is_closing || connection->moves_to) /* it has left: the other loop looks after it */
 		return;
 	connection->is_closing = true;
 	if (why)
 		log_close(connection, why);
 	loop_unready(loop, connection);
-	uv_close((uv_handle_t *)&connection->poll, closed_cb);
-	uv_close((uv_handle_t *)&connection->timer, closed_cb);
+	if (connection->parked_at)
+		watch_unpark(connection->parked_at);
+	connection->parked_at = NULL;
+	close_handles(connection);
 	close(connection->fd);
 	output_clear(&connection->output);
 	free(connection->input);
@@ -153,7 +176,7 @@ void connection_close(struct connection *connection, const char *why)
 
 void connection_finish(struct connection *connection)
 {
-	if (connection->is_closing)
+	if (connection->is_closing || connection->moves_to) /* a stop is at work in the other loop too */
 		return;
 	connection->is_finishing = true;
 	if (!connection->job && !connection->output.head) {
@@ -249,18 +272,22 @@ static void after_dispatch(struct connection *connection, int result)
 		connection->is_finishing = true; /* after the gathered replies are sent: end_turn() */
 }
 
-static void take_request(struct connection *connection, const uint8_t *message, uint32_t n_bytes)
+/* Return: false: it was not executed, and stays in the input */
+static bool take_request(struct connection *connection, const uint8_t *message, uint32_t n_bytes)
 {
 	struct loop *loop = connection->loop;
 	int r;
 
 	hook_point(HOOK_DISPATCH, loop->index);
 	r = dispatch_request(&loop->dispatch, &connection->peer, message, n_bytes, 0, &loop->replies);
+	if (r == DISPATCH_E_LATER)
+		return false;
 	if (r == DISPATCH_E_SLOW)
 		r = job_start(&connection->job, connection, message, n_bytes);
 	after_dispatch(connection, r);
 	if (loop->replies.fd >= 0 || loop->replies.n_bytes > GATHER_BYTES)
 		send_replies(connection, &loop->replies);
+	return true;
 }
 
 static const char *sentence_of_frame(int r)
@@ -295,7 +322,8 @@ static size_t take_frames(struct connection *connection, const uint8_t *data, si
 			loop_make_ready(connection->loop, connection);
 			break;
 		}
-		take_request(connection, data + n_done + FRAME_HEADER_BYTES, *n_framep);
+		if (!take_request(connection, data + n_done + FRAME_HEADER_BYTES, *n_framep))
+			break;
 		n_done += FRAME_HEADER_BYTES + *n_framep;
 		*n_framep = 0;
 	}
@@ -334,6 +362,13 @@ static int keep_input(struct connection *connection, const uint8_t *rest, size_t
 	return 0;
 }
 
+/* With its input, in which the Hello is; nothing was greeted, sent or begun here yet but refusals. */
+static void leave(struct connection *connection)
+{
+	loop_unready(connection->loop, connection);
+	close_handles(connection);
+}
+
 /* Send, then wait for whatever comes next. */
 static void end_turn(struct connection *connection)
 {
@@ -344,6 +379,10 @@ static void end_turn(struct connection *connection)
 		send_replies(connection, &loop->replies);
 	if (connection->is_closing)
 		return;
+	if (connection->moves_to) {
+		leave(connection);
+		return;
+	}
 	if (connection->is_finishing) {
 		connection_finish(connection);
 		return;
@@ -488,6 +527,40 @@ static int begun(struct peer *peer)
 	return 0;
 }
 
+/* The Hello of a session: whether it may be carried on, here and now. */
+static int resume(struct peer *peer, struct session *session, void *home)
+{
+	struct connection *connection = (void *)((char *)peer - offsetof(struct connection, peer));
+	struct loop *loop = home;
+	int r;
+
+	if (loop != connection->loop) {
+		if (mailbox_reserve(&loop->mailbox))
+			connection->moves_to = loop;
+		else
+			connection->is_finishing = true; /* the daemon stops: its next one answers */
+		return DISPATCH_E_LATER;
+	}
+	if (!session_is_of(session, &peer->identity))
+		return -EACCES;
+	r = watch_resume(session->watch, connection);
+	if (r == WATCH_E_PARKED)
+		connection->parked_at = session->watch;
+	if (r)
+		return r == WATCH_E_PARKED ? DISPATCH_E_LATER : r;
+	connection->watch = session->watch;
+	connection->is_greeted = true;
+	connection->hello_deadline = 0;
+	admission_greet(connection->loop->admission);
+	return 0;
+}
+
+void connection_unpark(struct connection *connection)
+{
+	connection->parked_at = NULL;
+	loop_make_ready(connection->loop, connection);
+}
+
 int connection_new(struct connection **connectionp, struct loop *loop, int fd, const struct pool_identity *identity,
 		   struct quota_account *account)
 {
@@ -497,9 +570,26 @@ int connection_new(struct connection **connectionp, struct loop *loop, int fd, c
 		return -ENOMEM;
 	connection->loop = loop;
 	connection->fd = fd;
-	connection->peer = (struct peer){.identity = *identity, .account = account, .begun = begun};
+	connection->peer = (struct peer){.identity = *identity, .account = account, .begun = begun, .resume = resume};
 	*connectionp = connection;
 	return 0;
+}
+
+/* Nobody has heard of it here yet. */
+static void turn_away(struct connection *connection, const char *why)
+{
+	struct loop *loop = connection->loop;
+
+	if (why)
+		log_close(connection, why);
+	close(connection->fd);
+	output_clear(&connection->output);
+	free(connection->input);
+	admission_leave(loop->admission, connection->peer.account, false);
+	loop->room(loop->room_arg);
+	peer_deinit(&connection->peer);
+	free(connection);
+	loop_check_stopped(loop);
 }
 
 static void start(void *owner, struct mailbox_message *message)
@@ -508,14 +598,13 @@ static void start(void *owner, struct mailbox_message *message)
 	struct loop *loop = owner;
 	int r;
 
+	if (loop->is_stopping || (connection->has_moved && !connection->n_input)) {
+		turn_away(connection, NULL); /* there was no memory to keep its Hello */
+		return;
+	}
 	r = uv_poll_init(&loop->uv, &connection->poll, connection->fd);
 	if (r) {
-		log_close(connection, uv_strerror(r));
-		close(connection->fd);
-		admission_leave(loop->admission, connection->peer.account, false);
-		loop->room(loop->room_arg);
-		peer_deinit(&connection->peer);
-		free(connection);
+		turn_away(connection, uv_strerror(r));
 		return;
 	}
 	uv_timer_init(&loop->uv, &connection->timer);
@@ -527,8 +616,27 @@ static void start(void *owner, struct mailbox_message *message)
 	loop->connections = connection;
 	atomic_fetch_add_explicit(loop->n_connections, 1, memory_order_relaxed);
 	connection->hello_deadline = now_ms(connection) + loop->limits.time_to_hello_ms;
+	if (connection->has_moved)
+		loop_make_ready(loop, connection);
 	update_events(connection, true);
 	update_timer(connection);
+}
+
+/* Its handles here are closed: it is the other loop's. */
+static void go_on(struct connection *connection)
+{
+	struct loop *from = connection->loop, *to = connection->moves_to;
+
+	unlink_from_loop(connection);
+	atomic_fetch_sub_explicit(from->n_connections, 1, memory_order_relaxed);
+	connection->loop = to;
+	connection->moves_to = NULL;
+	connection->has_moved = true;
+	connection->events = 0;
+	connection->armed = 0;
+	connection->start_message.run = start;
+	mailbox_post_reserved(&to->mailbox, &connection->start_message);
+	loop_check_stopped(from);
 }
 
 void connection_post(struct connection *connection)

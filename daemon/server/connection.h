@@ -6,7 +6,8 @@
  * Knows sockets, buffers and deadlines; not what requests mean. Requests are executed strictly in order; while one is a
  * job, or the client does not take its replies, nothing more is read.
  *
- * Threads: made by the acceptor, and from connection_start() on its loop's.
+ * Threads: made by the acceptor, and then its loop's. A Hello that resumes a session takes it to that session's home loop, where it
+ * stays: from its Hello's answer on, a connection belongs to one loop.
  */
 #include <uv.h>
 
@@ -39,11 +40,14 @@ struct connection {
 	uint64_t hello_deadline, frame_deadline, slow_deadline, linger_deadline; /* loop's ms; 0: none */
 	uint64_t armed; /* when the timer fires; 0: not at all */
 
-	bool is_greeted;		/* said Hello */
-	bool is_throttled;		/* does not take its replies: nothing is read */
-	bool is_finishing;		/* closes when its replies are sent */
-	bool is_closing;		/* is closed; waits for handles and job */
-	bool is_ready;			/* on the loop's ready list */
+	bool is_greeted;	 /* said Hello */
+	bool is_throttled;	 /* does not take its replies: nothing is read */
+	bool is_finishing;	 /* closes when its replies are sent */
+	bool is_closing;	 /* is closed; waits for handles and job */
+	bool is_ready;		 /* on the loop's ready list */
+	bool has_moved;		 /* from another loop, with its Hello in the input */
+	struct watch *parked_at; /* its Hello waits for the jobs of the session that it resumes; NULL: it does not */
+	struct loop *moves_to;	 /* home of the session that it resumes: it goes there; NULL: it does not */
 	struct connection *prev, *next; /* all of the loop */
 	struct connection *ready_next;
 };
@@ -62,6 +66,8 @@ void connection_post(struct connection *connection);
 void connection_turn(struct connection *connection);
 /** connection_job_done() - the answer of its job; frees @job */
 void connection_job_done(struct connection *connection, struct job *job);
+/** connection_unpark() - it may ask again whether it may resume: in a turn of its own */
+void connection_unpark(struct connection *connection);
 /** connection_part() - its session is gone, the connection stays for the last reply */
 void connection_part(struct connection *connection);
 /** connection_finish() - take no more requests; close when the replies are sent, or after a while */

@@ -281,8 +281,8 @@ static int decode_and_execute(struct dispatch *dispatch, struct peer *peer, cons
 	WIRE_SET(&request.reply, id, request.wire->id);
 	WIRE_SET(&request.reply, status, 0);
 	r = execute(&request);
-	if (r != DISPATCH_E_SLOW)
-		peer->last_id = request.wire->id;
+	if (r != DISPATCH_E_SLOW && r != DISPATCH_E_LATER)
+		peer->last_id = request.is_resume ? 0 : request.wire->id; /* then come the ids that were not answered */
 	return r;
 }
 

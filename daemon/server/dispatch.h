@@ -28,6 +28,7 @@ struct services { /* what requests work on; outlives every session */
 	uint64_t started_ns;			  /* CLOCK_MONOTONIC */
 	const _Atomic uint32_t *loop_connections; /* [n_loops] */
 	uint32_t n_loops;
+	bool is_ephemeral; /* a stop ends every session, and keeps nothing */
 };
 
 struct dispatch { /* one a thread */
@@ -41,13 +42,19 @@ struct peer {			       /* who sends the requests */
 	struct quota_account *account; /* of identity.uid */
 	struct log_source log;
 	struct session *session;	 /* NULL: no Hello yet. Whoever owns the peer ends and frees it: session.h */
-	uint64_t last_id;		 /* of the last request */
+	uint64_t last_id;		 /* of the last request; 0 after a Hello that resumed */
 	int (*begun)(struct peer *peer); /* NULL, or: a session begins; an error (-errno) refuses the Hello */
+	/*
+	 * NULL, or what resumes @session, which only @home may look at. Return: 0: it is this peer's from now on; DISPATCH_E_LATER;
+	 * -EACCES: another process's; -ESTALE: it ends
+	 */
+	int (*resume)(struct peer *peer, struct session *session, void *home);
 };
 
 enum dispatch_outcome {
 	DISPATCH_E_SLOW = 1, /* nothing happened: call again with DISPATCH_MAY_BLOCK, off the loop */
 	DISPATCH_E_CLOSE,    /* answered, and this was the last: close once the replies are sent */
+	DISPATCH_E_LATER,    /* nothing happened, and peer->resume() knows why: call again when it says so */
 };
 
 enum {
@@ -62,7 +69,7 @@ enum {
  * dispatch_request() - execute one request
  * @message: [n_bytes], without the frame's header; not needed after the call
  * @flags:   DISPATCH_MAY_BLOCK or 0
- * @out:     one frame is added, perhaps with a descriptor, unless the result is DISPATCH_E_SLOW or negative; out->fd
+ * @out:     one frame is added, perhaps with a descriptor, unless the result is DISPATCH_E_SLOW, _LATER or negative; out->fd
  *           must be -1 before
  *
  * Return: 0 answered (a refusal is an answer); DISPATCH_E_*; -ENOMEM there is no memory for an answer: close.

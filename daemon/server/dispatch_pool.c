@@ -122,8 +122,35 @@ static const char *options_from(const Mempool__Wire__CreatePool *create, const s
 	return NULL;
 }
 
+static struct registry_call call_of(const struct request *request)
+{
+	return (struct registry_call){.slot = request->session->slot,
+				      .session = request->session->identity.session,
+				      .request = request->wire->id};
+}
+
+/* A pool that was made for this request before: it is opened, and its descriptor sent, again. */
+static int join_again(struct request *request, const struct directory_answer *answer, struct pool **poolp, int *fdp)
+{
+	struct pool *pool;
+	int r;
+
+	if (answer->outcome)
+		return answer->outcome;
+	if (registry_find_id(registry_of(request), answer->pool, &pool))
+		return POOL_E_DESTROYED + REGISTRY_POOL_E;
+	r = join(request, pool, fdp);
+	if (r)
+		pool_unref(pool);
+	else
+		*poolp = pool;
+	return r;
+}
+
 static int create_and_join(struct request *request, const struct pool_options *options, struct pool **poolp, int *fdp)
 {
+	const struct registry_call call = call_of(request);
+	struct directory_answer answer;
 	struct pool_warning warning;
 	struct pool *pool;
 	int r;
@@ -133,15 +160,18 @@ static int create_and_join(struct request *request, const struct pool_options *o
 		if (r)
 			return r;
 	}
-	r = registry_create(registry_of(request), options, &pool);
+	if (registry_answered(registry_of(request), &call, &answer))
+		return join_again(request, &answer, poolp, fdp);
+	r = registry_create(registry_of(request), options, &call, &pool);
 	if (r)
 		return r;
 	r = join(request, pool, fdp);
 	if (r) {
-		int ignored =
-			registry_remove(registry_of(request), pool, false, &warning); /* somebody else was faster */
+		int ignored = registry_remove(registry_of(request), pool, false, NULL,
+					      &warning); /* somebody else was faster */
 
 		(void)ignored;
+		registry_answer(registry_of(request), &call, r);
 		pool_unref(pool);
 		return r;
 	}
@@ -242,15 +272,31 @@ int run_open_pool(struct request *request)
 	return r;
 }
 
-/* A membership lasts until the session ends, for its blocks stay; of a destroyed pool there is nothing to stay for. */
+static bool is_destroyed(const struct request *request, uint64_t id)
+{
+	struct pool *pool;
+
+	if (registry_find_id(registry_of(request), id, &pool))
+		return true;
+	pool_unref(pool);
+	return false;
+}
+
+/*
+ * A membership lasts until the session ends, for its blocks stay; of a destroyed pool there is nothing to stay for. Closing that
+ * again, or one that was destroyed before a restart, is done already.
+ */
 int run_close_pool(struct request *request)
 {
 	const Mempool__Wire__ClosePool *close_pool = request->wire->close_pool;
 	struct pool *pool;
 	int r = 0;
 
-	if (!request_member(request, close_pool->has_pool, close_pool->pool, &r))
+	if (!close_pool->has_pool ||
+	    (!session_member(request->session, close_pool->pool) && !is_destroyed(request, close_pool->pool))) {
+		(void)!request_member(request, close_pool->has_pool, close_pool->pool, &r);
 		return r;
+	}
 	if (!registry_find_id(registry_of(request), close_pool->pool, &pool)) {
 		pool_unref(pool);
 		return request_answer(request);
@@ -283,13 +329,16 @@ static void describe_warning(const struct pool_warning *warning, const char *lab
 static int destroy_found(struct request *request, struct pool *pool, bool if_empty)
 {
 	const struct pool_identity *who = &request->session->identity;
+	const struct registry_call call = call_of(request);
 	struct pool_warning warning = {0};
 	char sentence[SENTENCE_BYTES];
 	int r;
 
-	if (!pool_may_manage(pool, who))
+	if (!pool_may_manage(pool, who)) {
+		registry_answer(registry_of(request), &call, POOL_E_NOT_ALLOWED + REGISTRY_POOL_E);
 		return request_refuse_pool(request, POOL_E_NOT_ALLOWED, pool, "destroying");
-	r = registry_remove(registry_of(request), pool, if_empty, &warning);
+	}
+	r = registry_remove(registry_of(request), pool, if_empty, &call, &warning);
 	if (r)
 		return request_refuse_pool(request, r, pool, "destroying");
 	session_leave(request->session, pool_id(pool));
@@ -301,15 +350,37 @@ static int destroy_found(struct request *request, struct pool *pool, bool if_emp
 	return request_answer(request);
 }
 
+/* What it was answered before the connection broke; the pool may have gone, or another have its name, since. */
+static int destroy_again(struct request *request, const struct directory_answer *answer)
+{
+	const Mempool__Wire__DestroyPool *destroy = request->wire->destroy_pool;
+
+	if (!answer->outcome) {
+		session_leave(request->session, answer->pool);
+		return request_answer(request);
+	}
+	if (destroy->has_name)
+		return request_refuse_status(request, status_of(answer->outcome), "destroying pool \"%.*s\"",
+					     (int)destroy->name.len, (const char *)destroy->name.data);
+	return request_refuse_status(request, status_of(answer->outcome), "destroying pool %llu",
+				     (unsigned long long)destroy->pool);
+}
+
 int run_destroy_pool(struct request *request)
 {
 	const Mempool__Wire__DestroyPool *destroy = request->wire->destroy_pool;
+	const struct registry_call call = call_of(request);
+	struct directory_answer answer;
 	struct pool *pool;
 	int r;
 
-	if (!find(request, destroy->has_name, destroy->name, destroy->pool, &pool))
+	if (registry_answered(registry_of(request), &call, &answer))
+		return destroy_again(request, &answer);
+	if (!find(request, destroy->has_name, destroy->name, destroy->pool, &pool)) {
+		registry_answer(registry_of(request), &call, REGISTRY_E_NO_POOL);
 		return refuse_find(request, "DestroyPool", destroy->has_name, destroy->name, destroy->has_pool,
 				   destroy->pool);
+	}
 	r = destroy_found(request, pool, destroy->if_empty);
 	pool_unref(pool);
 	return r;

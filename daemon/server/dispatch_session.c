@@ -21,13 +21,11 @@ static int begin(struct request *request, bool wants_liveness, int *fdp)
 	struct session *session;
 	int r;
 
-	r = session_new(&session, services->sessions, &peer->identity, peer->account);
+	r = session_new(&session, services->sessions, &peer->identity, peer->account,
+			wants_liveness ? services->instance : NULL);
 	if (r)
 		return r;
 	if (wants_liveness) {
-		r = liveness_open(&session->liveness, services->instance);
-		if (r)
-			goto err_after_new;
 		*fdp = fcntl(session->liveness.segment.fd, F_DUPFD_CLOEXEC, 0);
 		if (*fdp < 0) {
 			r = -errno;
@@ -53,7 +51,7 @@ err_after_new:
 	return r;
 }
 
-static int answer_hello(struct request *request, struct session *session, int fd)
+static int answer_hello(struct request *request, const struct session *session, int fd)
 {
 	const struct dispatch *dispatch = request->dispatch;
 	Mempool__Wire__HelloReply hello = MEMPOOL__WIRE__HELLO_REPLY__INIT;
@@ -64,9 +62,52 @@ static int answer_hello(struct request *request, struct session *session, int fd
 	WIRE_SET(&hello, max_in_flight, (uint32_t)dispatch->limits->requests_in_flight);
 	WIRE_SET(&hello, max_batch, DISPATCH_BATCH_MAX);
 	WIRE_SET(&hello, instance, wire_bytes(dispatch->services->instance, strlen(dispatch->services->instance)));
+	if (request->is_resume)
+		WIRE_SET(&hello, resumed, 1);
+	else
+		WIRE_SET(&hello, token, wire_bytes(session->token, sizeof(session->token)));
 	request->reply.result_case = MEMPOOL__WIRE__REPLY__RESULT_HELLO;
 	request->reply.hello = &hello;
 	return fd < 0 ? request_answer(request) : request_answer_fd(request, fd);
+}
+
+/* One sentence whatever it is, so that nothing can be found out by asking. */
+static int refuse_resume(struct request *request, int error)
+{
+	int r;
+
+	if (error == -EACCES)
+		r = request_refuse(
+			request, -EACCES,
+			"Hello: the session is another process's; begin one of your own: Hello without resume_session");
+	else
+		r = request_refuse(
+			request, -ESTALE,
+			"Hello: there is no such session to resume, or it has ended, or the token is not its own; "
+			"begin a new one: Hello without resume_session");
+	return r ? r : DISPATCH_E_CLOSE;
+}
+
+static int resume(struct request *request, const Mempool__Wire__Hello *hello)
+{
+	struct peer *peer = request->peer;
+	struct session *session;
+	void *home;
+	int r;
+
+	if (hello->resume_token.len != DIRECTORY_TOKEN_BYTES ||
+	    !sessions_find(request->dispatch->services->sessions, hello->resume_session, hello->resume_token.data,
+			   &session, &home))
+		return refuse_resume(request, -ESTALE);
+	r = peer->resume ? peer->resume(peer, session, home) : 0;
+	if (r == DISPATCH_E_LATER)
+		return r;
+	if (r)
+		return refuse_resume(request, r);
+	session_take_groups(session, &peer->identity);
+	peer->session = session;
+	request->is_resume = true;
+	return answer_hello(request, session, -1);
 }
 
 int run_hello(struct request *request)
@@ -84,6 +125,8 @@ int run_hello(struct request *request)
 				   hello->version_min, hello->version_max, PROTOCOL_VERSION);
 		return r ? r : DISPATCH_E_CLOSE;
 	}
+	if (hello->has_resume_session && hello->has_resume_token)
+		return resume(request, hello);
 	r = begin(request, hello->has_wants_liveness && hello->wants_liveness, &fd);
 	if (r == SESSION_E_QUOTA)
 		return request_refuse(
@@ -117,7 +160,7 @@ int run_liveness(struct request *request)
 		return request_refuse(
 			request, -EINVAL,
 			"Liveness: nobody holds the lock; take it with F_SETLK on the first byte, then say so");
-	liveness->is_confirmed = true;
+	session_confirm_lock(request->session);
 	return request_answer(request);
 }
 

@@ -9,11 +9,25 @@ int liveness_open(struct liveness *liveness, const char *instance)
 	int r;
 
 	r = segment_create(&segment, instance);
-	if (r)
-		return r;
-	segment_unlink(&segment);
-	*liveness = (struct liveness){.segment = segment};
-	return 0;
+	if (!r)
+		*liveness = (struct liveness){.segment = segment};
+	return r;
+}
+
+int liveness_reopen(struct liveness *liveness, const char *instance, const char *name, bool is_confirmed)
+{
+	struct segment segment = SEGMENT_NULL;
+	int r;
+
+	r = segment_open(&segment, instance, name);
+	if (!r)
+		*liveness = (struct liveness){.segment = segment, .is_confirmed = is_confirmed};
+	return r;
+}
+
+void liveness_remove(struct liveness *liveness)
+{
+	segment_unlink(&liveness->segment);
 }
 
 void liveness_close(struct liveness *liveness)

@@ -2,8 +2,8 @@
 /*
  * Happy path: epoll wakes the thread; each readable connection gets one turn; one with requests left over is put on the
  *   ready list and gets its next turn when all others had theirs.
- * On close: the stop message finishes every connection; when the last connection and the last watch are gone, the loop's
- *   own handles are closed, uv_run() returns, and nothing is left in the loop.
+ * On close: the stop message finishes every connection; when the last connection and the last watch are gone, and none is on its
+ *   way here from another loop, the loop's own handles are closed, uv_run() returns, and nothing is left in the loop.
  */
 #include <assert.h>
 #include <errno.h>
@@ -153,7 +153,7 @@ int loop_start(struct loop *loop)
 err_after_handles:
 	uv_close((uv_handle_t *)&loop->idle, NULL);
 	uv_close((uv_handle_t *)&loop->stop_timer, NULL);
-	mailbox_close(&loop->mailbox);
+	(void)mailbox_close(&loop->mailbox); /* nobody has posted yet */
 	uv_run(&loop->uv, UV_RUN_DEFAULT);
 	mailbox_deinit(&loop->mailbox);
 err_after_uv:
@@ -191,8 +191,7 @@ static void stop_arrived(void *owner, struct mailbox_message *message)
 	}
 	for (struct watch *w = loop->watches; w; w = next_watch) {
 		next_watch = w->next;
-		if (!w->connection) /* the others when theirs is closed */
-			watch_end(w, "the daemon stops");
+		watch_stop(w); /* those with a connection when it is closed */
 	}
 	loop_check_stopped(loop);
 }
@@ -200,9 +199,8 @@ static void stop_arrived(void *owner, struct mailbox_message *message)
 void loop_check_stopped(struct loop *loop)
 {
 	if (!loop->is_stopping || loop->connections || loop->watches ||
-	    uv_is_closing((uv_handle_t *)&loop->mailbox.async))
+	    uv_is_closing((uv_handle_t *)&loop->mailbox.async) || !mailbox_close(&loop->mailbox))
 		return;
-	mailbox_close(&loop->mailbox);
 	uv_close((uv_handle_t *)&loop->idle, NULL);
 	uv_close((uv_handle_t *)&loop->stop_timer, NULL);
 }

@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: MIT
-#include <assert.h>
-
 #include "server/mailbox.h"
 
 static struct mailbox_message *take_all(struct mailbox *mailbox)
@@ -42,28 +40,55 @@ int mailbox_open(struct mailbox *mailbox, uv_loop_t *uv, void *owner)
 	return r;
 }
 
-void mailbox_post(struct mailbox *mailbox, struct mailbox_message *message)
+/* Under the mutex: after it, the loop may have run the message, and closed the mailbox because of it. */
+static void append(struct mailbox *mailbox, struct mailbox_message *message)
 {
-	bool was_empty;
+	bool was_empty = !mailbox->head;
 
 	message->next = NULL;
-	pthread_mutex_lock(&mailbox->mutex);
-	was_empty = !mailbox->head;
 	if (was_empty)
 		mailbox->head = message;
 	else
 		mailbox->tail->next = message;
 	mailbox->tail = message;
-	/* Under the mutex: after it, the loop may have run the message, and closed the mailbox because of it. */
 	if (was_empty)
 		uv_async_send(&mailbox->async);
+}
+
+void mailbox_post(struct mailbox *mailbox, struct mailbox_message *message)
+{
+	pthread_mutex_lock(&mailbox->mutex);
+	append(mailbox, message);
 	pthread_mutex_unlock(&mailbox->mutex);
 }
 
-void mailbox_close(struct mailbox *mailbox)
+bool mailbox_reserve(struct mailbox *mailbox)
 {
-	assert(!mailbox->head);
-	uv_close((uv_handle_t *)&mailbox->async, NULL);
+	bool is_open;
+
+	pthread_mutex_lock(&mailbox->mutex);
+	is_open = !mailbox->is_closed;
+	mailbox->n_reserved += is_open;
+	pthread_mutex_unlock(&mailbox->mutex);
+	return is_open;
+}
+
+void mailbox_post_reserved(struct mailbox *mailbox, struct mailbox_message *message)
+{
+	pthread_mutex_lock(&mailbox->mutex);
+	mailbox->n_reserved--;
+	append(mailbox, message);
+	pthread_mutex_unlock(&mailbox->mutex);
+}
+
+bool mailbox_close(struct mailbox *mailbox)
+{
+	pthread_mutex_lock(&mailbox->mutex);
+	mailbox->is_closed = !mailbox->head && !mailbox->n_reserved;
+	pthread_mutex_unlock(&mailbox->mutex);
+	if (mailbox->is_closed)
+		uv_close((uv_handle_t *)&mailbox->async, NULL);
+	return mailbox->is_closed;
 }
 
 void mailbox_deinit(struct mailbox *mailbox)

@@ -21,6 +21,7 @@ struct request {
 	struct session *session; /* NULL in Hello only */
 	const Mempool__Wire__Request *wire;
 	unsigned flags; /* DISPATCH_MAY_BLOCK */
+	bool is_resume; /* a Hello that carries a session on */
 	struct reply_buffer *out;
 	Mempool__Wire__Reply reply; /* .id is set, status 0 */
 };

@@ -3,8 +3,12 @@
  * Parts are started in the order of struct server's flags and stopped in the reverse one; server_free() stops what was
  * started, so that a start that failed half-way needs no ladder of its own.
  *
+ * A start brings back what the last daemon left before the socket opens: pools first, then sessions, which are dealt to the loops
+ * before the first connection is.
+ *
  * On close: the acceptor first, so that nobody comes in; the loops, each of which answers running jobs, flushes, closes
- * its connections and ends its sessions; then no member of a pool is left, and the registry may go.
+ * its connections and lets go of its sessions; then nobody looks at a pool any more, and the registry may go. All of it stays in
+ * shared memory for the next daemon, unless this one is ephemeral: then sessions are ended and pools destroyed.
  */
 #include <assert.h>
 #include <errno.h>
@@ -21,6 +25,7 @@
 #include "server/session.h"
 #include "server/socket.h"
 #include "server/status.h"
+#include "server/watch.h"
 
 struct server {
 	uv_loop_t uv; /* of the main thread */
@@ -40,6 +45,7 @@ struct server {
 	_Atomic uint32_t *loop_connections; /* [n_loops] */
 	unsigned n_started;
 	bool has_uv, has_decay, has_signals, has_sessions, has_acceptor;
+	bool is_serving; /* it started: from here on a stop may destroy what it found */
 	void (*reload)(void *arg, struct server *server);
 	void *reload_arg;
 };
@@ -93,6 +99,26 @@ static int start_uv(struct server *server)
 	return r;
 }
 
+static void tell(void *arg, const char *sentence)
+{
+	(void)arg;
+	log_line(LOG_LEVEL_ERROR, "%s", sentence);
+}
+
+static void log_recovery(const struct server *server)
+{
+	const struct directory_recovery *recovery = registry_recovery(server->registry);
+
+	if (recovery->n_pools || recovery->n_sessions || recovery->n_refused)
+		log_line(LOG_LEVEL_INFO,
+			 "brought back after a %s: %llu pools with %llu blocks, %llu bytes, and %llu sessions, in "
+			 "%llu.%03llu ms",
+			 recovery->was_stopped ? "stop" : "kill", (unsigned long long)recovery->n_pools,
+			 (unsigned long long)recovery->n_blocks, (unsigned long long)recovery->n_bytes,
+			 (unsigned long long)recovery->n_sessions, (unsigned long long)recovery->took_us / 1000,
+			 (unsigned long long)recovery->took_us % 1000);
+}
+
 static int start_registry(struct server *server)
 {
 	struct registry_config config = {
@@ -101,6 +127,7 @@ static int start_registry(struct server *server)
 		.decay_ms = server->limits.decay_ms,
 		.decay_wanted = decay_wanted,
 		.decay_arg = &server->decay,
+		.tell = tell,
 	};
 	int n_swept = 0;
 	int r;
@@ -113,14 +140,16 @@ static int start_registry(struct server *server)
 			 status_of(r).advice);
 		return status_of(r).error;
 	}
+	log_recovery(server);
 	if (n_swept)
 		log_line(LOG_LEVEL_WARNING,
-			 "removed %d shared memory objects that a daemon of this instance left behind when it died",
+			 "removed %d shared memory objects that were being made or removed when a daemon of this "
+			 "instance died",
 			 n_swept);
 	r = sessions_init(&server->sessions, server->registry);
 	server->has_sessions = !r;
 	server->services.registry = server->registry;
-	return r;
+	return r ? r : sessions_recover(&server->sessions, server->instance);
 }
 
 static void create_pools(struct server *server, const struct pool_options pools[], size_t n_pools, int *rp)
@@ -128,7 +157,7 @@ static void create_pools(struct server *server, const struct pool_options pools[
 	*rp = 0;
 	for (size_t i = 0; i < n_pools; i++) {
 		struct pool *pool;
-		int r = registry_create(server->registry, pools + i, &pool);
+		int r = registry_create(server->registry, pools + i, NULL, &pool);
 
 		if (!r) {
 			pool_unref(pool);
@@ -175,6 +204,20 @@ static int start_loops(struct server *server)
 	return r;
 }
 
+/* Each has a home before the first connection can ask for it. */
+static int deal_sessions(struct server *server)
+{
+	struct session *session, *next;
+	unsigned i = 0;
+	int r = 0;
+
+	for (session = sessions_first(&server->sessions); session && !r; session = next) {
+		next = sessions_next(&server->sessions, session); /* the loop may end this one at once */
+		r = watch_adopt(server->loops + i++ % server->n_loops, session);
+	}
+	return r;
+}
+
 static int start_acceptor(struct server *server)
 {
 	int r;
@@ -202,6 +245,7 @@ static int start_threads(struct server *server)
 	pthread_sigmask(SIG_BLOCK, &all, &before);
 	decay_start(&server->decay, server->registry);
 	r = start_loops(server);
+	r = r ? r : deal_sessions(server);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return r;
 }
@@ -231,6 +275,7 @@ static void fill_services(struct server *server)
 		.started_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec,
 		.loop_connections = server->loop_connections,
 		.n_loops = server->n_loops,
+		.is_ephemeral = server->is_ephemeral,
 	};
 }
 
@@ -262,6 +307,7 @@ int server_new(struct server **serverp, const struct server_config *config)
 		server_free(server);
 		return r;
 	}
+	server->is_serving = true;
 	log_line(LOG_LEVEL_INFO, "instance %s serves %s with %u loops", server->instance, server->socket_path,
 		 server->n_loops);
 	*serverp = server;
@@ -322,16 +368,21 @@ static void close_uv(struct server *server)
 	(void)r;
 }
 
-static void log_pools(const struct server *server)
+static void close_registry(struct server *server)
 {
-	struct pool *pools[1];
+	struct directory_recovery kept;
 
-	if (!registry_list(server->registry, 0, pools, 1))
+	if (server->is_ephemeral && server->is_serving) {
+		registry_close(server->registry); /* may want decay once more */
 		return;
-	pool_unref(pools[0]);
-	log_line(LOG_LEVEL_INFO, server->is_ephemeral
-					 ? "destroying all pools, as --ephemeral asks"
-					 : "destroying all pools: this version cannot bring them back after a stop");
+	}
+	registry_figures(server->registry, &kept);
+	if (server->is_serving && (kept.n_pools || kept.n_sessions))
+		log_line(LOG_LEVEL_INFO,
+			 "kept for the next start: %llu pools with %llu blocks, %llu bytes, and %llu sessions",
+			 (unsigned long long)kept.n_pools, (unsigned long long)kept.n_blocks,
+			 (unsigned long long)kept.n_bytes, (unsigned long long)kept.n_sessions);
+	registry_keep(server->registry);
 }
 
 struct server *server_free(struct server *server)
@@ -341,6 +392,8 @@ struct server *server_free(struct server *server)
 	if (server->has_acceptor)
 		acceptor_close(&server->acceptor);
 	socket_close(&server->listener);
+	if (!server->is_serving) /* a start that failed destroys nothing that it found */
+		server->services.is_ephemeral = false;
 	stop_loops(server);
 	if (server->has_sessions)
 		sessions_deinit(&server->sessions);
@@ -350,10 +403,8 @@ struct server *server_free(struct server *server)
 		decay_stop(&server->decay);
 		uv_run(&server->uv, UV_RUN_DEFAULT); /* its job needs the registry */
 	}
-	if (server->registry) {
-		log_pools(server);
-		registry_close(server->registry); /* may want decay once more */
-	}
+	if (server->registry)
+		close_registry(server);
 	if (server->has_uv)
 		close_uv(server);
 	free(server->loop_connections);

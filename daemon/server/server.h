@@ -13,7 +13,7 @@ struct server_config {
 	const char *socket_path; /* absolute */
 	const char *instance;
 	unsigned n_loops; /* 1 or more */
-	bool ephemeral;
+	bool ephemeral;	  /* a stop keeps nothing */
 	struct limits limits;
 	const struct pool_options *pools; /* [n_pools], created at start, by the daemon's uid unless uid says otherwise */
 	size_t n_pools;
@@ -36,5 +36,5 @@ int server_run(struct server *server, void (*reload)(void *arg, struct server *s
 /** server_set_limits() - new limits and quotas, for what comes after; a configured pool that is not there yet is created */
 void server_set_config(struct server *server, const struct server_config *config);
 
-/** server_free() - closes connections, ends sessions, destroys pools, removes socket and objects. Return: NULL */
+/** server_free() - closes connections, removes the socket; keeps sessions and pools, or ends and destroys them if ephemeral. Return: NULL */
 struct server *server_free(struct server *server);

@@ -3,12 +3,13 @@
 /*
  * session - one client's standing with the daemon, and the table of them all
  *
- * Knows identity, memberships of pools, and how a session ends; not connections or event loops: watch.h sees to it that
- * an end comes, on proof of death.
+ * Knows identity, memberships of pools, how a session ends, and how it outlives the daemon; not connections or event loops:
+ * watch.h sees to it that an end comes, on proof of death.
  *
- * Threads: a session belongs to its loop, or to the job that runs for it; both never at once. What others see of it (the
- * list of sessions) is guarded by the table's mutex: the links, and the array of memberships, which its owner reads
- * without and changes under it. The state is atomic. The table's mutex is the first in the lock order.
+ * Threads: a session belongs to its home, a loop, for life, or to the job that runs for it; both never at once. What others see of
+ * it (the list of sessions, the look-up of a resume) is guarded by the table's mutex: the links, the home, and the array of
+ * memberships, which its owner reads without and changes under it. Id and token never change. The state is atomic. The table's
+ * mutex is the first in the lock order.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -16,6 +17,10 @@
 
 #include "pool/registry.h"
 #include "server/liveness.h"
+
+#define SESSION_NO_SLOT UINT32_MAX /* a member of some pool whom the directory does not know: it can only end */
+
+struct watch;
 
 enum session_state {
 	SESSION_ACTIVE, /* has a connection */
@@ -34,20 +39,25 @@ struct session {
 	struct pool_identity identity; /* .groups owned */
 	struct quota_account *account; /* charged with one session */
 	uint64_t since_s;	       /* seconds since 1970 */
-	_Atomic int state;	       /* enum session_state */
-	bool is_ended;		       /* session_end() is through */
+	uint8_t token[DIRECTORY_TOKEN_BYTES];
+	uint64_t started, pid_space; /* of its process: credentials_find() */
+	uint32_t slot;		     /* of its record in the directory; SESSION_NO_SLOT */
+	_Atomic int state;	     /* enum session_state */
+	bool is_ended;		     /* session_end() is through */
 	struct liveness liveness;
 	struct session_membership *memberships; /* [n_memberships], by rising pool id */
 	uint32_t n_memberships;
 	uint32_t n_alloced;
-	uint32_t last; /* index of the last one found */
+	uint32_t last;	     /* index of the last one found */
+	void *home;	     /* the loop that has it; NULL: none yet */
+	struct watch *watch; /* the home's */
 	struct sessions *table;
 	struct session *prev, *next; /* by rising id; table mutex */
 };
 
 struct sessions {
 	pthread_mutex_t mutex;
-	struct registry *registry; /* gives the ids */
+	struct registry *registry; /* gives the ids, and keeps what outlives the daemon */
 	struct session *head, *tail;
 };
 
@@ -57,16 +67,38 @@ enum {
 };
 
 int sessions_init(struct sessions *sessions, struct registry *registry) MUST_CHECK;
-/** sessions_deinit() - no session may be left */
+/** sessions_deinit() - those that no loop has got are kept for the next daemon; others may not be left */
 void sessions_deinit(struct sessions *sessions);
+/**
+ * sessions_recover() - those of the last daemon, with their memberships of recovered pools; before anybody else looks
+ * They are AWAY; ENDING if their end had begun, or if only a pool knows them. Each waits for a home.
+ * Return: 0, -ENOMEM
+ */
+int sessions_recover(struct sessions *sessions, const char *instance) MUST_CHECK;
+/** sessions_first(), sessions_next() - by rising id, while nobody ends those that follow. Return: NULL: no more */
+struct session *sessions_first(struct sessions *sessions);
+struct session *sessions_next(struct sessions *sessions, const struct session *session);
+/** sessions_find() - the one with @id, unless it has ended, or @token is not its own; only its home may look at it. Return: false: none */
+bool sessions_find(struct sessions *sessions, uint64_t id, const uint8_t token[static DIRECTORY_TOKEN_BYTES],
+		   struct session **sessionp, void **homep);
 
 /**
  * session_new() - begin a session; charges @account
+ * @instance: not NULL: with a liveness lock
  * @identity: .groups moves to the session if 0 is returned
- * Return: 0, SESSION_E_QUOTA, -ENOMEM
+ * Return: 0, SESSION_E_QUOTA, -ENOMEM, -ENOSPC, -EMFILE, …
  */
 int session_new(struct session **sessionp, struct sessions *sessions, struct pool_identity *identity,
-		struct quota_account *account) MUST_CHECK;
+		struct quota_account *account, const char *instance) MUST_CHECK;
+void session_set_home(struct session *session, void *home, struct watch *watch);
+/** session_is_of() - whether @peer, who has shown the token, is the process of the session */
+bool session_is_of(const struct session *session, const struct pool_identity *peer);
+/** session_take_groups() - those of @peer, which the session owns from now on; its own are out of date, or lost in a restart */
+void session_take_groups(struct session *session, struct pool_identity *peer);
+/** session_keep() - forget it here; everything it has stays for the next daemon. Then session_free() */
+void session_keep(struct session *session);
+/** session_confirm_lock() - the client holds its liveness lock from now on */
+void session_confirm_lock(struct session *session);
 /** session_free() - of an ended one. NULL: nothing. Return: NULL */
 struct session *session_free(struct session *session);
 

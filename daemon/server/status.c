@@ -76,6 +76,15 @@ struct status status_of_registry(enum registry_outcome outcome)
 	case REGISTRY_E_QUOTA:
 		return (struct status){-EDQUOT, "the user has as many pools as its quota allows",
 				       "destroy one, or have [quota] raised in the daemon's configuration"};
+	case REGISTRY_E_VERSION:
+		return (struct status){
+			-EPROTO, "its directory in /dev/shm was written by another version",
+			"start the daemon that wrote it, or remove /dev/shm/mempool.INSTANCE* to begin anew"};
+	case REGISTRY_E_DAMAGED:
+		return (struct status){-EIO, "its directory in /dev/shm cannot be right",
+				       "remove /dev/shm/mempool.INSTANCE* to begin anew: all its pools are lost then"};
+	case REGISTRY_OUTCOME_N:
+		break;
 	case REGISTRY_E_NOT_ALLOWED:
 		return (struct status){-EACCES, "owner, group and mode of the pool do not allow it",
 				       "ask the pool's owner"};

@@ -100,13 +100,13 @@ int main(void)
 	config.instance = instance;
 	must(!registry_open(&registry, &config, &n_swept), "registry_open");
 	for (size_t i = 0; i < N_ELEMENTS(counts); i++) {
-		must(!registry_create(registry, &options, &pool), "registry_create");
-		who.session = registry_next_session(registry);
+		must(!registry_create(registry, &options, NULL, &pool), "registry_create");
+		who.session = i + 1;
 		must(!pool_join(pool, &who, &member), "pool_join");
 		run_pairs(member, offsets, counts[i]);
 		run_end(member);
 		struct pool_warning warning;
-		must(!registry_remove(registry, pool, false, &warning), "registry_remove");
+		must(!registry_remove(registry, pool, false, NULL, &warning), "registry_remove");
 		pool_unref(pool);
 	}
 	registry_close(registry);

@@ -355,7 +355,7 @@ def violations(path):
 def main():
     with tempfile.TemporaryDirectory(prefix="mempool-test.") as folder:
         path, instance = folder + "/socket", f"python-{os.getpid()}"
-        daemon = subprocess.Popen([sys.argv[1], "--socket", path, "--instance", instance, "--threads", "2"],
+        daemon = subprocess.Popen([sys.argv[1], "--socket", path, "--instance", instance, "--threads", "2", "--ephemeral"],
                                   stderr=subprocess.PIPE, text=True)
         try:
             lines = []

@@ -115,7 +115,7 @@ static void test_mempoold_second_on_a_socket_ends_with_1(void **state)
 	assert_int_equal(daemon_stop(first), 0);
 }
 
-static void test_mempoold_after_kill_9_starts_clean(void **state)
+static void test_mempoold_after_kill_9_brings_its_pools_back(void **state)
 {
 	struct daemon *d = *state;
 	char path[96];
@@ -127,7 +127,47 @@ static void test_mempoold_after_kill_9_starts_clean(void **state)
 	assert_true(daemon_n_objects(d) > 1);
 	assert_int_equal(access(d->socket, F_OK), 0); /* stale: nobody listens */
 	assert_int_equal(daemon_start(d, NULL), 0);
-	assert_int_equal(open_pool(d, "frames"), -ENOENT);
+	assert_int_equal(daemon_log_count(d, "brought back after a kill: 1 pools with 0 blocks, 0 bytes"), 1);
+	assert_int_equal(open_pool(d, "frames"), 0);
+	assert_int_equal(daemon_stop(d), 0);
+}
+
+static void test_mempoold_stop_keeps_pools_for_the_next_start(void **state)
+{
+	struct daemon *d = *state;
+	char path[96];
+
+	d->keeps = true;
+	assert_int_equal(daemon_write_file(d, "conf", "[pool \"frames\"]\nsize = 1M\n", path), 0);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(daemon_start(d, (const char *[]){i ? NULL : "--config", path, NULL}), 0);
+		assert_int_equal(daemon_log_count(d, "brought back after a stop: 1 pools"), i);
+		assert_int_equal(open_pool(d, "frames"), 0);
+		assert_int_equal(daemon_stop(d), 0);
+		assert_int_equal(daemon_log_count(d, "kept for the next start: 1 pools"), i + 1);
+	}
+	d->keeps = false;
+	assert_int_equal(daemon_start(d, NULL), 0);
+	assert_int_equal(daemon_stop(d), 0); /* and nothing is left */
+}
+
+static void test_mempoold_failed_start_destroys_nothing(void **state)
+{
+	struct daemon *d = *state, other;
+	char path[96];
+
+	d->keeps = true;
+	assert_int_equal(daemon_write_file(d, "conf", "[pool \"frames\"]\nsize = 1M\n", path), 0);
+	assert_int_equal(daemon_start(d, (const char *[]){"--config", path, NULL}), 0);
+	assert_int_equal(daemon_stop(d), 0);
+	assert_int_equal(daemon_init(&other), 0);
+	assert_int_equal(daemon_start(&other, NULL), 0);
+	assert_int_equal(refused(d, (const char *[]){"--ephemeral", "--socket", other.socket, NULL}, other.socket), 1);
+	assert_int_equal(daemon_stop(&other), 0);
+	daemon_deinit(&other);
+	d->keeps = false;
+	assert_int_equal(daemon_start(d, NULL), 0);
+	assert_int_equal(open_pool(d, "frames"), 0);
 	assert_int_equal(daemon_stop(d), 0);
 }
 
@@ -227,7 +267,9 @@ int main(void)
 		TEST(test_mempoold_configured_wrongly_ends_with_2),
 		TEST(test_mempoold_second_of_an_instance_ends_with_1),
 		TEST(test_mempoold_second_on_a_socket_ends_with_1),
-		TEST(test_mempoold_after_kill_9_starts_clean),
+		TEST(test_mempoold_after_kill_9_brings_its_pools_back),
+		TEST(test_mempoold_stop_keeps_pools_for_the_next_start),
+		TEST(test_mempoold_failed_start_destroys_nothing),
 		TEST(test_mempoold_modes_do_not_depend_on_the_umask),
 		TEST(test_mempoold_sighup_takes_a_new_configuration),
 		TEST(test_mempoold_sighup_keeps_the_old_configuration_on_a_mistake),

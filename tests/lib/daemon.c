@@ -199,6 +199,8 @@ static _Noreturn void exec_daemon(const struct daemon *d, const char *const args
 
 	if (fd < 0 || dup2(fd, STDERR_FILENO) < 0)
 		_exit(126);
+	if (!d->keeps)
+		argv[n++] = "--ephemeral";
 	for (; args && *args && n < (int)N_ELEMENTS(argv) - 1; n++)
 		argv[n] = *args++;
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -331,7 +333,7 @@ int daemon_stop(struct daemon *d)
 		daemon_kill(d);
 		bad = -1;
 	}
-	n = daemon_n_objects(d);
+	n = d->keeps ? 0 : daemon_n_objects(d);
 	if (n) {
 		fprintf(stderr, "daemon_stop: %d objects of instance %s are left in /dev/shm\n", n, d->instance);
 		bad = -1;

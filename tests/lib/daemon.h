@@ -29,13 +29,14 @@ struct daemon {
 	char socket[96];
 	char log[96];	   /* its stderr, of all starts */
 	char instance[64]; /* unique */
+	bool keeps;	   /* set it to start without --ephemeral: pools and sessions outlive a stop */
 };
 
 /** daemon_init() - make the folder and the names. Return: 0, -errno */
 int daemon_init(struct daemon *d) MUST_CHECK;
 
 /**
- * daemon_start() - start mempoold with --socket, --instance and @args, and wait until it says that it is ready
+ * daemon_start() - start mempoold with --socket, --instance, --ephemeral (see .keeps) and @args, and wait until it is ready
  * @args: NULL-terminated, or NULL for none
  *
  * $MEMPOOLD names another program than the one built here. It dies with the thread that called this.
@@ -43,7 +44,7 @@ int daemon_init(struct daemon *d) MUST_CHECK;
  */
 int daemon_start(struct daemon *d, const char *const args[]) MUST_CHECK;
 
-/** daemon_stop() - SIGTERM. Return: 0: ended with 0 and left neither socket nor object in /dev/shm; else -1 */
+/** daemon_stop() - SIGTERM. Return: 0: ended with 0 and left neither socket nor (unless .keeps) object in /dev/shm; else -1 */
 int daemon_stop(struct daemon *d) MUST_CHECK;
 
 /** daemon_wait() - until it ends by itself. Return: its exit code; 128 + signal; -1: it does not end */

@@ -44,6 +44,7 @@ static void house_open(struct house *house, const struct limits *limits)
 	house->services.instance = house->instance;
 	house->services.loop_connections = &house->n_connections;
 	house->services.n_loops = 1;
+	house->services.is_ephemeral = true;
 	house->loop.services = &house->services;
 	house->loop.admission = &house->admission;
 	house->loop.n_connections = &house->n_connections;

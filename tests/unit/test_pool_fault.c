@@ -270,7 +270,7 @@ static unsigned open_one(unsigned nth, bool persistent)
 	n_objects = world.n_objects;
 	fault_arm(FAULT_ALL, nth, persistent);
 	r = registry_open(&registry, &config, &n_swept);
-	if (!r && !registry_create(registry, &options, &pool))
+	if (!r && !registry_create(registry, &options, NULL, &pool))
 		pool_unref(pool);
 	n_failed = fault_disarm();
 	if (!n_failed)

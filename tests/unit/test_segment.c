@@ -50,6 +50,12 @@ static void test_segment_is_ours_alone_whatever_the_umask(void **state)
 	assert_int_equal(segment.fd, -1);
 }
 
+/* @arg: the one to be kept, or NULL */
+static bool keeps_one(void *arg, const char *name)
+{
+	return arg && !strcmp(arg, name);
+}
+
 static void test_segment_of_a_bad_instance_is_refused(void **state)
 {
 	struct segment segment = SEGMENT_NULL;
@@ -61,7 +67,7 @@ static void test_segment_of_a_bad_instance_is_refused(void **state)
 	assert_int_equal(segment_create(&segment, ""), -EINVAL);
 	assert_int_equal(segment_create(&segment, "a/b"), -EINVAL);
 	assert_int_equal(segment_create(&segment, longest), -EINVAL);
-	assert_int_equal(segment_sweep("a/b"), -EINVAL);
+	assert_int_equal(segment_sweep("a/b", keeps_one, NULL), -EINVAL);
 	assert_int_equal(segment.fd, -1);
 	longest[SEGMENT_INSTANCE_MAX] = '\0';
 	assert_int_equal(segment_create(&segment, longest), 0);
@@ -98,11 +104,13 @@ static bool was_kept(const char *suffix)
 static void test_segment_sweep_removes_what_is_exactly_ours_only(void **state)
 {
 	struct segment segments[3] = {SEGMENT_NULL, SEGMENT_NULL, SEGMENT_NULL};
+	struct segment kept = SEGMENT_NULL;
 	char path[300], other[300];
 
 	(void)state;
 	for (int i = 0; i < 3; i++)
 		assert_int_equal(segment_create(segments + i, instance), 0);
+	assert_int_equal(segment_create(&kept, instance), 0);
 	plant("", 0600, NULL);		    /* the registry's own */
 	plant("." TAG, 0600, NULL);	    /* a digit short */
 	plant("." TAG "00", 0600, NULL);    /* one too many */
@@ -115,7 +123,7 @@ static void test_segment_sweep_removes_what_is_exactly_ours_only(void **state)
 	snprintf(path, sizeof(path), "/dev/shm/mempool.%s.%s4", instance, TAG);
 	snprintf(other, sizeof(other), "/dev/shm/mempool.%s-link", instance);
 	assert_int_equal(link(path, other), 0); /* two names */
-	assert_int_equal(segment_sweep(instance), 3);
+	assert_int_equal(segment_sweep(instance, keeps_one, kept.name), 3);
 	for (int i = 0; i < 3; i++) {
 		assert_false(exists(segments[i].name));
 		segment_deinit(segments + i);
@@ -130,7 +138,10 @@ static void test_segment_sweep_removes_what_is_exactly_ours_only(void **state)
 	assert_true(was_kept("." TAG "3"));
 	assert_true(was_kept("." TAG "4"));
 	assert_true(was_kept("-link"));
-	assert_int_equal(segment_sweep(instance), 0);
+	assert_true(exists(kept.name));
+	assert_int_equal(segment_sweep(instance, keeps_one, NULL), 1);
+	segment_deinit(&kept);
+	assert_int_equal(segment_sweep(instance, keeps_one, NULL), 0);
 }
 
 int main(void)

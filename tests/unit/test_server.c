@@ -70,7 +70,8 @@ static void place_open(struct place *place)
 	assert_non_null(mkdtemp(place->dir));
 	snprintf(place->socket, sizeof(place->socket), "%s/s", place->dir);
 	snprintf(place->instance, sizeof(place->instance), "test-server-%d", getpid());
-	place->config = (struct server_config){.socket_path = place->socket, .instance = place->instance, .n_loops = 2};
+	place->config = (struct server_config){
+		.socket_path = place->socket, .instance = place->instance, .n_loops = 2, .ephemeral = true};
 	limits_default(&place->config.limits);
 }
 
