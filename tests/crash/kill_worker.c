@@ -18,7 +18,7 @@ static void take_all_mail(struct kill_me *me)
 	bool any;
 
 	do {
-		if (kill_free_place(me) < 0)
+		while (kill_free_place(me) < 0) /* a retained one goes only after its retains */
 			kill_give_up(me, kill_pick(me, KILL_FREEABLE, -1, false));
 		any = kill_receive(me);
 		for (unsigned w = 0; w < me->model->n_workers && !any; w++)
