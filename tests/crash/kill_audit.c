@@ -3,17 +3,13 @@
  * The daemon's books and the model, block by block, while no worker runs an operation. What is sure must be there, with its
  * size, its owner and its holds; what is there must be sure, or be one of those that a killed thread was just asking for.
  */
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
-#include "alloc/ledger.h"
 #include "kill_run.h"
 
 struct expected {
@@ -455,31 +451,4 @@ void kill_bury(struct kill_run *run, unsigned worker)
 	run->seen.had_sent += had[KILL_SENT] > 0;
 	run->seen.had_held += had[KILL_HELD] > 0;
 	run->seen.had_published += n_published > 0;
-}
-
-/* ---- ledgers ---- */
-
-int kill_count_updates(const char *instance)
-{
-	struct ledger_header header;
-	const struct dirent *entry;
-	char prefix[96];
-	int n = 0;
-	DIR *dir = opendir("/dev/shm");
-
-	if (!dir)
-		return -1;
-	snprintf(prefix, sizeof(prefix), "mempool.%s.", instance);
-	while ((entry = readdir(dir))) {
-		int fd = strncmp(entry->d_name, prefix, strlen(prefix))
-				 ? -1
-				 : openat(dirfd(dir), entry->d_name, O_RDONLY | O_CLOEXEC);
-
-		if (fd < 0)
-			continue;
-		n += !ledger_peek(fd, &header) && atomic_load(&header.n_noted);
-		close(fd);
-	}
-	closedir(dir);
-	return n;
 }

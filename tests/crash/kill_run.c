@@ -24,6 +24,7 @@
 
 #include "kill_worker.h"
 
+#define AIM_US	    20000 /* longest look for an update of a ledger */
 #define PATIENCE_MS 90000 /* without an operation being begun: somebody hangs */
 
 int kill_run_fail(struct kill_run *run, const char *format, ...)
@@ -135,7 +136,7 @@ static void look_at_killed(struct kill_run *run)
 	}
 	run->seen.n_in_flight += n;
 	run->seen.in_flight += n > 0;
-	run->seen.in_update += kill_count_updates(run->daemon.instance) > 0;
+	run->seen.in_update += kill_watch_sees_update(&run->watch);
 	run->seen.daemon_kills++;
 }
 
@@ -256,13 +257,20 @@ static int enter_phase(struct kill_run *run, enum kill_phase kind)
 
 /* ---- a cycle ---- */
 
-/* The kill comes at no particular instruction after the operation that woke us. */
-static void dawdle(struct kill_run *run)
+/*
+ * Half of the kills come at no particular instruction after the operation that woke us. The others are aimed: as soon as
+ * the daemon is seen to be inside an update of a ledger, which is where it spends little time, and where it hurts most.
+ */
+static void dawdle(struct kill_run *run, bool the_daemon)
 {
-	uint64_t until = now_us() + rnd_below(&run->rnd, 200);
+	bool is_aimed = the_daemon && rnd_below(&run->rnd, 2);
+	uint64_t until = now_us() + (is_aimed ? AIM_US : rnd_below(&run->rnd, 200));
 
+	run->seen.aimed += is_aimed;
 	while (now_us() < until)
-		;
+		for (unsigned i = 0; is_aimed && i < 100; i++)
+			if (kill_watch_sees_update(&run->watch))
+				return;
 }
 
 static void choose_workers(struct kill_run *run, bool chosen[static KILL_WORKERS])
@@ -286,7 +294,7 @@ static int cycle(struct kill_run *run, unsigned index)
 		some_workers = false;
 	if (some_workers)
 		choose_workers(run, chosen);
-	dawdle(run);
+	dawdle(run, the_daemon);
 	if (some_workers && workers_first)
 		r = kill_workers(run, chosen);
 	if (!r && the_daemon) {
@@ -374,10 +382,10 @@ static void print_seen(const struct kill_run *run)
 	       (unsigned long long)run->seen.cycles, (unsigned long long)atomic_load(&model->n_ops),
 	       (unsigned long long)n, (unsigned long long)run->seen.worker_kills);
 	if (n) {
-		printf("  daemon killed with requests in flight: %.1f %% (%.1f at once); inside a ledger update: %.1f "
-		       "%%\n",
+		printf("  daemon killed with requests in flight: %.1f %%, %.1f at once; inside a ledger update: %.1f "
+		       "%% (%.1f %% aimed)\n",
 		       100.0 * (double)run->seen.in_flight / (double)n, (double)run->seen.n_in_flight / (double)n,
-		       100.0 * (double)run->seen.in_update / (double)n);
+		       100.0 * (double)run->seen.in_update / (double)n, 100.0 * (double)run->seen.aimed / (double)n);
 		printf("  from exec to ready: %llu us on average, %llu us at most\n",
 		       (unsigned long long)(run->seen.restart_us / (n + 1)),
 		       (unsigned long long)run->seen.restart_us_most);
@@ -489,6 +497,7 @@ static void end_all(struct kill_run *run)
 		end_child(run, i, 0);
 	}
 	daemon_deinit(&run->daemon);
+	kill_watch_deinit(&run->watch);
 }
 
 static int begin(struct kill_run *run, uint64_t seed, int life[2])
@@ -508,6 +517,8 @@ static int begin(struct kill_run *run, uint64_t seed, int life[2])
 	snprintf(model->socket, sizeof(model->socket), "%s", run->daemon.socket);
 	if (start_daemon(run) || make_pools(run))
 		return -1;
+	if (kill_watch_open(&run->watch, run->daemon.instance))
+		return kill_run_fail(run, "the ledgers cannot be looked at");
 	for (unsigned i = 0; i < plan->n_workers; i++)
 		if (start_worker(run, i))
 			return -1;

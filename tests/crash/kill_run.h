@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: MIT
 /* kill_run - starts a daemon and workers, kills them at random moments, and accounts for every block */
 #include "kill_model.h"
+#include "kill_watch.h"
 #include "tests/lib/daemon.h"
 
 struct kill_plan {
@@ -22,13 +23,14 @@ struct kill_run {
 	const struct kill_plan *plan;
 	struct kill_model *model;
 	struct daemon daemon;
+	struct kill_watch watch;
 	struct rnd rnd;
 	pid_t pids[KILL_WORKERS];
 	pid_t children[KILL_WORKERS]; /* forked by dead workers: they harm nothing */
 	int life_fd;		      /* write end: closed, the children end */
 	bool is_stopped;
 	struct {
-		uint64_t cycles, daemon_kills, worker_kills, in_flight, in_update, n_in_flight;
+		uint64_t cycles, daemon_kills, worker_kills, in_flight, aimed, in_update, n_in_flight;
 		uint64_t kinds[KILL_KIND_N];	    /* in flight when the daemon was killed */
 		uint64_t worker_kinds[KILL_KIND_N]; /* when a worker was */
 		uint64_t had_owned, had_retained, had_sent, had_held,
@@ -51,6 +53,3 @@ int kill_audit_end(struct kill_run *run);
 
 /** kill_bury() - write down what a dead worker leaves: what was sure, what is in doubt (kill_audit.c) */
 void kill_bury(struct kill_run *run, unsigned worker);
-
-/** kill_count_updates() - ledgers of the instance with an operation under way; read with the daemon dead. -1 */
-int kill_count_updates(const char *instance);
