@@ -26,8 +26,8 @@ static inline struct timespec timespec_of(uint64_t ms)
 /** deadline_of() - @timeout_ms from now; 0: at once, -1: never */
 static inline struct deadline deadline_of(int timeout_ms)
 {
-	return (struct deadline){.is_never = timeout_ms < 0,
-				 .at_ms = timeout_ms > 0 ? now_ms() + (uint64_t)timeout_ms : 0};
+	return (struct deadline){.is_never =
+					 timeout_ms<0, .at_ms = timeout_ms> 0 ? now_ms() + (uint64_t)timeout_ms : 0};
 }
 
 static inline bool deadline_is_over(const struct deadline *deadline)

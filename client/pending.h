@@ -67,8 +67,8 @@ void pending_give(struct pending_spares *spares, struct pending *pending);
 void pending_spares_deinit(struct pending_spares *spares);
 
 /** pending_pack() - keep @request. @limit_bytes: longest message. Return: 0, -ENOMEM, -EMSGSIZE */
-int pending_pack(struct pending *pending, const Mempool__Wire__Request *request, uint64_t pool,
-		 size_t limit_bytes) MUST_CHECK;
+int pending_pack(struct pending *pending, const Mempool__Wire__Request *request, uint64_t pool, size_t limit_bytes)
+	MUST_CHECK;
 bool pending_is_free(const Mempool__Wire__Request *request);
 
 /** pending_frame_bytes() - pending_put_frame() writes no more than that */

@@ -21,7 +21,8 @@ void resume_fell(struct connection *connection)
 	if (!connection->pause_ms)
 		connection->pause_ms = PAUSE_FIRST_MS;
 	else if (connection->pause_ms < PAUSE_MAX_MS)
-		connection->pause_ms = 2 * connection->pause_ms < PAUSE_MAX_MS ? 2 * connection->pause_ms : PAUSE_MAX_MS;
+		connection->pause_ms =
+			2 * connection->pause_ms < PAUSE_MAX_MS ? 2 * connection->pause_ms : PAUSE_MAX_MS;
 }
 
 /* Its id was that of a request before, which is answered: ids rise on a stream. */
@@ -100,7 +101,8 @@ static void resumed(struct connection *connection, const Mempool__Wire__Reply *r
 
 	if (!hello || hello->version != PROTOCOL_VERSION) {
 		lose(connection, -EPROTO,
-		     "the daemon that runs now speaks another protocol version; start this program again with the library "
+		     "the daemon that runs now speaks another protocol version; start this program again with the "
+		     "library "
 		     "that came with it",
 		     reply);
 	} else if (!hello->resumed || hello->session != connection->session) {
@@ -125,13 +127,15 @@ void resume_answered(struct connection *connection, const Mempool__Wire__Reply *
 	case -ESTALE:
 	case -EACCES:
 		lose(connection, -ESTALE,
-		     "the session is lost: the daemon was started anew without its pools (--ephemeral), or has ended the "
+		     "the session is lost: the daemon was started anew without its pools (--ephemeral), or has ended "
+		     "the "
 		     "session; connect anew",
 		     reply);
 		return;
 	case -EPROTO:
 		lose(connection, -EPROTO,
-		     "the daemon that runs now speaks another protocol version; start this program again with the library "
+		     "the daemon that runs now speaks another protocol version; start this program again with the "
+		     "library "
 		     "that came with it",
 		     reply);
 		return;

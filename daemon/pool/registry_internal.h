@@ -31,8 +31,8 @@ struct registry {
 	struct budget budget;
 	struct pool_env env;
 
-	pthread_mutex_t mutex;		 /* all below */
-	struct directory directory;	 /* its ledger's descriptor has the lock: while it is open, the instance is ours */
+	pthread_mutex_t mutex;	    /* all below */
+	struct directory directory; /* its ledger's descriptor has the lock: while it is open, the instance is ours */
 	struct registry_entry **entries; /* [n_entries], by rising id */
 	uint32_t n_entries, n_alloced;
 	struct registry_entry *buckets[REGISTRY_BUCKETS_N];

@@ -98,7 +98,8 @@ static void tell_refused(const struct registry_config *config, const struct dire
 	else
 		snprintf(label, sizeof(label), "private pool %llu", (unsigned long long)record->id);
 	tell(config,
-	     "%s cannot be recovered: %s. Its objects stay: /dev/shm%s (ledger), /dev/shm%s (data); mend what is wrong and start "
+	     "%s cannot be recovered: %s. Its objects stay: /dev/shm%s (ledger), /dev/shm%s (data); mend what is wrong "
+	     "and start "
 	     "again, or remove both to forget the pool",
 	     label, why, record->books, record->data);
 }

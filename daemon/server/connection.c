@@ -285,6 +285,8 @@ static bool take_request(struct connection *connection, const uint8_t *message, 
 	if (r == DISPATCH_E_SLOW)
 		r = job_start(&connection->job, connection, message, n_bytes);
 	after_dispatch(connection, r);
+	if (!connection->job && hook_loses_reply(connection->peer.last_op))
+		connection_close(connection, NULL);
 	if (loop->replies.fd >= 0 || loop->replies.n_bytes > GATHER_BYTES)
 		send_replies(connection, &loop->replies);
 	return true;
@@ -498,6 +500,8 @@ void connection_job_done(struct connection *connection, struct job *job)
 	struct watch *watch = job->watch;
 	int result = job->result;
 
+	if (hook_loses_reply(connection->peer.last_op))
+		connection_close(connection, NULL);
 	connection->job = NULL;
 	watch_job_done(watch); /* may close the connection, or part it from its session */
 	after_dispatch(connection, result);

@@ -281,6 +281,7 @@ static int decode_and_execute(struct dispatch *dispatch, struct peer *peer, cons
 	WIRE_SET(&request.reply, id, request.wire->id);
 	WIRE_SET(&request.reply, status, 0);
 	r = execute(&request);
+	peer->last_op = request.wire->op_case;
 	if (r != DISPATCH_E_SLOW && r != DISPATCH_E_LATER)
 		peer->last_id = request.is_resume ? 0 : request.wire->id; /* then come the ids that were not answered */
 	return r;

@@ -43,6 +43,7 @@ struct peer {			       /* who sends the requests */
 	struct log_source log;
 	struct session *session;	 /* NULL: no Hello yet. Whoever owns the peer ends and frees it: session.h */
 	uint64_t last_id;		 /* of the last request; 0 after a Hello that resumed */
+	unsigned last_op;		 /* field number of its operation */
 	int (*begun)(struct peer *peer); /* NULL, or: a session begins; an error (-errno) refuses the Hello */
 	/*
 	 * NULL, or what resumes @session, which only @home may look at. Return: 0: it is this peer's from now on; DISPATCH_E_LATER;

@@ -24,7 +24,7 @@
 
 #include "kill_worker.h"
 
-#define AIM_US	    20000 /* longest look for an update of a ledger */
+#define AIM_US	    50000 /* longest look for an update of a ledger */
 #define PATIENCE_MS 90000 /* without an operation being begun: somebody hangs */
 
 int kill_run_fail(struct kill_run *run, const char *format, ...)
@@ -258,19 +258,41 @@ static int enter_phase(struct kill_run *run, enum kill_phase kind)
 /* ---- a cycle ---- */
 
 /*
- * Half of the kills come at no particular instruction after the operation that woke us. The others are aimed: as soon as
- * the daemon is seen to be inside an update of a ledger, which is where it spends little time, and where it hurts most.
+ * Stops the daemon again and again until a stop finds it inside an update of a ledger, which is where it spends little time
+ * and where it hurts most. To be killed while stopped is to be killed at that instruction.
  */
-static void dawdle(struct kill_run *run, bool the_daemon)
+static int aim(struct kill_run *run)
 {
-	bool is_aimed = the_daemon && rnd_below(&run->rnd, 2);
-	uint64_t until = now_us() + (is_aimed ? AIM_US : rnd_below(&run->rnd, 200));
+	uint64_t until = now_us() + AIM_US;
+	int status;
 
-	run->seen.aimed += is_aimed;
+	while (now_us() < until) {
+		for (unsigned i = 0; i < 1000 && !kill_watch_sees_update(&run->watch); i++)
+			;
+		kill(run->daemon.pid, SIGSTOP);
+		if (waitpid(run->daemon.pid, &status, WUNTRACED) != run->daemon.pid || !WIFSTOPPED(status)) {
+			run->daemon.pid = 0;
+			return kill_run_fail(run, "the daemon ended by itself, status 0x%x", (unsigned)status);
+		}
+		if (kill_watch_sees_update(&run->watch))
+			return 0;
+		kill(run->daemon.pid, SIGCONT);
+	}
+	return 0;
+}
+
+/* Half of the kills of the daemon are aimed; the others come at no particular instruction after the operation that woke us. */
+static int dawdle(struct kill_run *run, bool the_daemon)
+{
+	uint64_t until = now_us() + rnd_below(&run->rnd, 200);
+
+	if (the_daemon && rnd_below(&run->rnd, 2)) {
+		run->seen.aimed++;
+		return aim(run);
+	}
 	while (now_us() < until)
-		for (unsigned i = 0; is_aimed && i < 100; i++)
-			if (kill_watch_sees_update(&run->watch))
-				return;
+		;
+	return 0;
 }
 
 static void choose_workers(struct kill_run *run, bool chosen[static KILL_WORKERS])
@@ -288,14 +310,14 @@ static int cycle(struct kill_run *run, unsigned index)
 	bool the_daemon = rnd_below(&run->rnd, 100) < plan->daemon_percent;
 	bool some_workers = rnd_below(&run->rnd, 100) < plan->worker_percent || !the_daemon;
 	bool workers_first = rnd_below(&run->rnd, 2), chosen[KILL_WORKERS] = {false};
-	int r = 0;
+	int r;
 
 	if (!plan->worker_percent)
 		some_workers = false;
 	if (some_workers)
 		choose_workers(run, chosen);
-	dawdle(run, the_daemon);
-	if (some_workers && workers_first)
+	r = dawdle(run, the_daemon);
+	if (!r && some_workers && workers_first)
 		r = kill_workers(run, chosen);
 	if (!r && the_daemon) {
 		daemon_kill(&run->daemon);
@@ -506,6 +528,7 @@ static int begin(struct kill_run *run, uint64_t seed, int life[2])
 	struct kill_model *model = run->model;
 
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	run->daemon.keeps = true;
 	model->seed = seed;
 	model->n_workers = plan->n_workers;
 	model->n_threads = plan->n_threads;

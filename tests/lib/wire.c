@@ -204,3 +204,15 @@ int wire_hello(struct wire *wire)
 	hello.version_min = hello.version_max = 1;
 	return wire_ask(wire, &request, NULL);
 }
+
+int wire_resume(struct wire *wire, uint64_t session, const uint8_t token[static 16], Mempool__Wire__Reply **replyp)
+{
+	Mempool__Wire__Hello hello = MEMPOOL__WIRE__HELLO__INIT;
+	Mempool__Wire__Request request = WIRE_REQUEST(HELLO, hello, &hello);
+
+	hello.has_version_min = hello.has_version_max = hello.has_resume_session = hello.has_resume_token = 1;
+	hello.version_min = hello.version_max = 1;
+	hello.resume_session = session;
+	hello.resume_token = (ProtobufCBinaryData){.len = 16, .data = (uint8_t *)(uintptr_t)token};
+	return wire_ask(wire, &request, replyp);
+}

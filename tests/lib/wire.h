@@ -56,6 +56,10 @@ int wire_last_word(struct wire *wire) MUST_CHECK;
 /** wire_hello() - Return: as wire_ask() */
 int wire_hello(struct wire *wire) MUST_CHECK;
 
+/** wire_resume() - Hello that carries on @session. Return: as wire_ask() */
+int wire_resume(struct wire *wire, uint64_t session, const uint8_t token[static 16], Mempool__Wire__Reply **replyp)
+	MUST_CHECK;
+
 #define WIRE_REQUEST(kind, field, message)                                            \
 	(Mempool__Wire__Request)                                                      \
 	{                                                                             \
