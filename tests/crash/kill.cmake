@@ -1,5 +1,5 @@
 # Real daemons and real clients, killed; a model accounts for every block.
-add_executable(kill_load kill.c kill_run.c kill_audit.c kill_watch.c kill_model.c kill_worker.c kill_block.c kill_share.c)
+add_executable(kill_load kill.c kill_run.c kill_audit.c kill_aim.c kill_watch.c kill_model.c kill_worker.c kill_block.c kill_share.c)
 target_compile_options(kill_load PRIVATE -UNDEBUG)
 target_link_libraries(kill_load PRIVATE mempool-client mempool_alloc mempool_test_lib mempool_flags PkgConfig::JANSSON Threads::Threads)
 target_include_directories(kill_load PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})

@@ -17,14 +17,15 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "kill_aim.h"
 #include "kill_worker.h"
 
-#define AIM_US	    50000 /* longest look for an update of a ledger */
 #define PATIENCE_MS 90000 /* without an operation being begun: somebody hangs */
 
 int kill_run_fail(struct kill_run *run, const char *format, ...)
@@ -257,42 +258,17 @@ static int enter_phase(struct kill_run *run, enum kill_phase kind)
 
 /* ---- a cycle ---- */
 
-/*
- * Stops the daemon again and again until a stop finds it inside an update of a ledger, which is where it spends little time
- * and where it hurts most. To be killed while stopped is to be killed at that instruction.
- */
-static int aim(struct kill_run *run)
-{
-	uint64_t until = now_us() + AIM_US;
-	int status;
-
-	while (now_us() < until) {
-		for (unsigned i = 0; i < 1000 && !kill_watch_sees_update(&run->watch); i++)
-			;
-		kill(run->daemon.pid, SIGSTOP);
-		if (waitpid(run->daemon.pid, &status, WUNTRACED) != run->daemon.pid || !WIFSTOPPED(status)) {
-			run->daemon.pid = 0;
-			return kill_run_fail(run, "the daemon ended by itself, status 0x%x", (unsigned)status);
-		}
-		if (kill_watch_sees_update(&run->watch))
-			return 0;
-		kill(run->daemon.pid, SIGCONT);
-	}
-	return 0;
-}
-
 /* Half of the kills of the daemon are aimed; the others come at no particular instruction after the operation that woke us. */
-static int dawdle(struct kill_run *run, bool the_daemon)
+static void dawdle(struct kill_run *run, bool the_daemon)
 {
 	uint64_t until = now_us() + rnd_below(&run->rnd, 200);
 
 	if (the_daemon && rnd_below(&run->rnd, 2)) {
-		run->seen.aimed++;
-		return aim(run);
+		run->seen.aimed += (unsigned)kill_aim(run->daemon.pid, run->daemon.pidfd, &run->rnd);
+		return;
 	}
 	while (now_us() < until)
 		;
-	return 0;
 }
 
 static void choose_workers(struct kill_run *run, bool chosen[static KILL_WORKERS])
@@ -310,14 +286,14 @@ static int cycle(struct kill_run *run, unsigned index)
 	bool the_daemon = rnd_below(&run->rnd, 100) < plan->daemon_percent;
 	bool some_workers = rnd_below(&run->rnd, 100) < plan->worker_percent || !the_daemon;
 	bool workers_first = rnd_below(&run->rnd, 2), chosen[KILL_WORKERS] = {false};
-	int r;
+	int r = 0;
 
 	if (!plan->worker_percent)
 		some_workers = false;
 	if (some_workers)
 		choose_workers(run, chosen);
-	r = dawdle(run, the_daemon);
-	if (!r && some_workers && workers_first)
+	dawdle(run, the_daemon);
+	if (some_workers && workers_first)
 		r = kill_workers(run, chosen);
 	if (!r && the_daemon) {
 		daemon_kill(&run->daemon);
@@ -528,6 +504,7 @@ static int begin(struct kill_run *run, uint64_t seed, int life[2])
 	struct kill_model *model = run->model;
 
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0}); /* a daemon that dies of kill_aim() leaves no core */
 	run->daemon.keeps = true;
 	model->seed = seed;
 	model->n_workers = plan->n_workers;
