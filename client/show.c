@@ -251,6 +251,68 @@ int mempool_session_list(struct mempool_client *client, const char *pool,
 	return r;
 }
 
+/* ---- the last operations ---- */
+
+static void operation_fill(struct mempool_operation *operation, const Mempool__Wire__Operation *wire)
+{
+	*operation = (struct mempool_operation){
+		.struct_size = sizeof(*operation),
+		.number = wire->number,
+		.time_ns = wire->time_ns,
+		.session = wire->session,
+		.offset = wire->offset,
+		.size = wire->size,
+		.pid = wire->pid,
+		.result = wire->status,
+	};
+	snprintf(operation->what, sizeof(operation->what), "%s", wire->what ? wire->what : "unknown");
+}
+
+static int log_page(struct mempool_client *client, Mempool__Wire__Log *log, const char *pool, struct call *call)
+{
+	int r;
+	REQUEST(request, LOG, log, *log);
+
+	r = client_call(client, &request, 0, "log of a pool", call);
+	if (r || call->reply->result_case == MEMPOOL__WIRE__REPLY__RESULT_LOG)
+		return r;
+	call_deinit(call);
+	return error_set(-EPROTO, "log of pool \"%s\": the daemon answered without it", pool);
+}
+
+int mempool_pool_log(struct mempool_client *client, const char *pool,
+		     int (*visit)(void *arg, const struct mempool_operation *operation), void *arg)
+{
+	uint64_t after = 0;
+	bool more = true;
+	int r = 0;
+
+	if (!client || !pool || !visit)
+		return error_set(-EINVAL, "log of a pool: no client, no name, or nobody to show it to");
+	while (!r && more) {
+		Mempool__Wire__Log log = MEMPOOL__WIRE__LOG__INIT;
+		const Mempool__Wire__LogReply *reply;
+		struct call call;
+
+		SET(log, name, name_bytes(pool));
+		SET(log, after, after);
+		r = log_page(client, &log, pool, &call);
+		if (r)
+			return r;
+		reply = call.reply->log;
+		for (size_t i = 0; !r && i < reply->n_operations; i++) {
+			struct mempool_operation operation;
+
+			operation_fill(&operation, reply->operations[i]);
+			after = operation.number > after ? operation.number : after;
+			r = visit(arg, &operation);
+		}
+		more = reply->more && reply->n_operations;
+		call_deinit(&call);
+	}
+	return r;
+}
+
 /* ---- the daemon ---- */
 
 struct limit_place {
@@ -317,6 +379,20 @@ static void daemon_fill(struct mempool_daemon_info *info, const Mempool__Wire__D
 	text_copy(info->instance, sizeof(info->instance), wire->instance);
 	for (size_t i = 0; i < wire->n_limits; i++)
 		limit_fill(info, wire->limits[i]);
+	for (size_t i = 0; i < wire->n_last_recoveries && i < N_ELEMENTS(info->last_recoveries); i++) {
+		const Mempool__Wire__Recovery *recovery = wire->last_recoveries[i];
+
+		info->last_recoveries[info->n_last_recoveries++] = (struct mempool_recovery){
+			.time = recovery->time,
+			.pools = recovery->pools,
+			.blocks = recovery->blocks,
+			.bytes = recovery->bytes,
+			.sessions = recovery->sessions,
+			.refused = recovery->refused,
+			.took_us = recovery->took_us,
+			.stopped = recovery->stopped,
+		};
+	}
 }
 
 int mempool_daemon_info(struct mempool_client *client, struct mempool_daemon_info *out)

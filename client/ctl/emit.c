@@ -76,6 +76,24 @@ static json_t *emit_limits(const struct mempool_daemon_info *info)
 	return object;
 }
 
+static json_t *emit_recoveries(const struct mempool_daemon_info *info)
+{
+	json_t *array = json_array();
+
+	for (uint64_t i = 0; i < info->n_last_recoveries; i++) {
+		const struct mempool_recovery *from = &info->last_recoveries[i];
+		json_t *recovery = json_pack("{s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:f}", "time", (json_int_t)from->time,
+					     "after", from->stopped ? "stop" : "kill", "pools", (json_int_t)from->pools,
+					     "blocks", (json_int_t)from->blocks, "bytes", (json_int_t)from->bytes,
+					     "sessions", (json_int_t)from->sessions, "refused",
+					     (json_int_t)from->refused, "took", (double)from->took_us / 1e6);
+
+		if (json_array_append_new(array, recovery))
+			error_no_memory();
+	}
+	return array;
+}
+
 json_t *emit_daemon(const struct mempool_daemon_info *info)
 {
 	json_t *loops = json_array();
@@ -84,9 +102,10 @@ json_t *emit_daemon(const struct mempool_daemon_info *info)
 		if (json_array_append_new(loops, json_integer(info->loop_connections[i])))
 			error_no_memory();
 	}
-	return json_pack("{s:o, s:o, s:i, s:I, s:I, s:o, s:o}", "version", emit_text(info->version), "instance",
+	return json_pack("{s:o, s:o, s:i, s:I, s:I, s:o, s:o, s:o}", "version", emit_text(info->version), "instance",
 			 emit_text(info->instance), "pid", (int)info->pid, "uptime", (json_int_t)info->uptime,
-			 "recoveries", (json_int_t)info->recoveries, "limits", emit_limits(info), "loops", loops);
+			 "recoveries", (json_int_t)info->recoveries, "limits", emit_limits(info), "loops", loops,
+			 "last_recoveries", emit_recoveries(info));
 }
 
 static const char *lifetime_text(enum mempool_lifetime lifetime)

@@ -95,6 +95,27 @@ static const char *limit_text(uint64_t limit, bool bytes, char *out)
 	return bytes ? size_format(limit, out) : count_format(limit, out);
 }
 
+/* The last few: --json has more. */
+static void print_recoveries(FILE *out, const struct mempool_daemon_info *info)
+{
+	char a[UNITS_TEXT_BYTES], b[UNITS_TEXT_BYTES], c[UNITS_TEXT_BYTES], d[UNITS_TEXT_BYTES], when[32];
+
+	for (uint64_t i = 0; i < info->n_last_recoveries && i < 3; i++) {
+		const struct mempool_recovery *recovery = &info->last_recoveries[i];
+		time_t time = (time_t)recovery->time;
+		struct tm tm;
+
+		strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S", localtime_r(&time, &tm));
+		fprintf(out, "  %s after a %s: %s pools, %s blocks, %s, %s sessions, in %.1f ms", when,
+			recovery->stopped ? "stop" : "kill", count_format(recovery->pools, a),
+			count_format(recovery->blocks, b), size_format(recovery->bytes, c),
+			count_format(recovery->sessions, d), (double)recovery->took_us / 1e3);
+		if (recovery->refused)
+			fprintf(out, "; %s pools could not be recovered", count_format(recovery->refused, a));
+		fputc('\n', out);
+	}
+}
+
 void stats_print_daemon(FILE *out, const struct mempool_daemon_info *info, struct stats_look look)
 {
 	char a[UNITS_TEXT_BYTES], b[UNITS_TEXT_BYTES], c[UNITS_TEXT_BYTES], d[UNITS_TEXT_BYTES];
@@ -110,4 +131,5 @@ void stats_print_daemon(FILE *out, const struct mempool_daemon_info *info, struc
 	fprintf(out, "  quota of a user: bytes %s, pools %s, sessions %s, blocks %s\n",
 		limit_text(info->quota_bytes, true, a), limit_text(info->quota_pools, false, b),
 		limit_text(info->quota_sessions, false, c), limit_text(info->quota_blocks, false, d));
+	print_recoveries(out, info);
 }

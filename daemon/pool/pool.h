@@ -321,6 +321,8 @@ struct pool_recent {
 	int outcome; /* 0, POOL_E_*, -errno */
 	enum recent_what what;
 };
+/** recent_name() - for people and protocols: "alloc", "free", … */
+const char *recent_name(enum recent_what what);
 /** pool_recent() - operations with a number above @after, by rising number. Return: how many were stored; 0: no more */
 uint32_t pool_recent(struct pool *pool, uint64_t after, struct pool_recent out[], uint32_t n_max);
 

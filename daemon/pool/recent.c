@@ -7,6 +7,18 @@
 
 #include "pool/pool_internal.h"
 
+const char *recent_name(enum recent_what what)
+{
+	static const char *const names[RECENT_WHAT_N] = {
+		[RECENT_NONE] = "unknown",    [RECENT_ALLOC] = "alloc",	    [RECENT_FREE] = "free",
+		[RECENT_REALLOC] = "realloc", [RECENT_PUBLISH] = "publish", [RECENT_ACQUIRE] = "acquire",
+		[RECENT_RETAIN] = "retain",   [RECENT_TAKE] = "take",	    [RECENT_RESIZE] = "resize",
+		[RECENT_JOIN] = "join",	      [RECENT_LEAVE] = "leave",	    [RECENT_RECOVER] = "recover",
+	};
+
+	return what < RECENT_WHAT_N ? names[what] : names[RECENT_NONE];
+}
+
 static struct recent_record *record_of(const struct pool *pool, uint64_t number)
 {
 	return (struct recent_record *)ledger_at(&pool->ledger, LEDGER_RECENT, (uint32_t)(number % RECENT_N));

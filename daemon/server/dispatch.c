@@ -51,6 +51,7 @@ static const struct operation operations[] = {
 	[OP(CHECK)] = {"Check", run_check, true},
 	[OP(LIST_SESSIONS)] = {"ListSessions", run_list_sessions, true},
 	[OP(DAEMON_INFO)] = {"DaemonInfo", run_daemon_info, false},
+	[OP(LOG)] = {"Log", run_log, true},
 	[OP(PING)] = {"Ping", run_ping, false},
 };
 

@@ -238,6 +238,15 @@ static int refuse_find(struct request *request, const char *asked, bool has_name
 	return request_refuse(request, -ENOENT, "%s: there is no pool with id %llu", asked, (unsigned long long)id);
 }
 
+bool request_find_pool(struct request *request, const char *asked, bool has_name, ProtobufCBinaryData name, bool has_id,
+		       uint64_t id, struct pool **poolp, int *rp)
+{
+	if (find(request, has_name, name, id, poolp))
+		return true;
+	*rp = refuse_find(request, asked, has_name, name, has_id, id);
+	return false;
+}
+
 /* ---- open, close ---- */
 
 static int open_found(struct request *request, struct pool *pool)

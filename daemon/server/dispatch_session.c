@@ -10,6 +10,7 @@
 #include "server/request.h"
 
 #define PROTOCOL_VERSION 1u
+#define RECOVERIES_MAX	 16u  /* as many as the directory remembers */
 #define LIST_ROWS_MAX	 256u /* of about 150 bytes on the wire each */
 
 /* ---- Hello ---- */
@@ -179,13 +180,15 @@ static uint64_t now_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-struct info_limits {			       /* arrays behind a DaemonInfoReply */
+struct info_arrays {			       /* arrays behind a DaemonInfoReply */
 	Mempool__Wire__Limit *limits;	       /* [limits_table_n] */
 	Mempool__Wire__Limit **limit_pointers; /* [limits_table_n] */
 	uint32_t *loop_connections;
+	Mempool__Wire__Recovery recoveries[RECOVERIES_MAX];
+	Mempool__Wire__Recovery *recovery_pointers[RECOVERIES_MAX];
 };
 
-static void info_fill_limits(const struct info_limits *info, const struct limits *limits)
+static void info_fill_limits(const struct info_arrays *info, const struct limits *limits)
 {
 	struct limits copy = *limits;
 
@@ -200,10 +203,35 @@ static void info_fill_limits(const struct info_limits *info, const struct limits
 	}
 }
 
-static int answer_info(struct request *request, const struct info_limits *info)
+/* Return: how many are filled */
+static uint32_t info_fill_recoveries(struct info_arrays *info, struct registry *registry, uint64_t *totalp)
+{
+	struct directory_recovery recoveries[RECOVERIES_MAX];
+	uint32_t n = registry_recoveries(registry, recoveries, RECOVERIES_MAX, totalp);
+
+	for (uint32_t i = 0; i < n; i++) {
+		const struct directory_recovery *from = recoveries + i;
+		Mempool__Wire__Recovery *recovery = info->recoveries + i;
+
+		*recovery = (Mempool__Wire__Recovery)MEMPOOL__WIRE__RECOVERY__INIT;
+		WIRE_SET(recovery, time, from->time_s);
+		WIRE_SET(recovery, pools, from->n_pools);
+		WIRE_SET(recovery, blocks, from->n_blocks);
+		WIRE_SET(recovery, bytes, from->n_bytes);
+		WIRE_SET(recovery, sessions, from->n_sessions);
+		WIRE_SET(recovery, refused, from->n_refused);
+		WIRE_SET(recovery, took_us, from->took_us);
+		WIRE_SET(recovery, stopped, from->was_stopped != 0);
+		info->recovery_pointers[i] = recovery;
+	}
+	return n;
+}
+
+static int answer_info(struct request *request, struct info_arrays *info)
 {
 	const struct services *services = request->dispatch->services;
 	Mempool__Wire__DaemonInfoReply reply = MEMPOOL__WIRE__DAEMON_INFO_REPLY__INIT;
+	uint64_t n_recoveries = 0;
 
 	info_fill_limits(info, request->dispatch->limits);
 	for (uint32_t i = 0; i < services->n_loops; i++)
@@ -212,7 +240,9 @@ static int answer_info(struct request *request, const struct info_limits *info)
 	WIRE_SET(&reply, instance, wire_bytes(services->instance, strlen(services->instance)));
 	WIRE_SET(&reply, pid, getpid());
 	WIRE_SET(&reply, uptime, (now_ns() - services->started_ns) / 1000000000u);
-	WIRE_SET(&reply, recoveries, 0);
+	reply.n_last_recoveries = info_fill_recoveries(info, services->registry, &n_recoveries);
+	reply.last_recoveries = info->recovery_pointers;
+	WIRE_SET(&reply, recoveries, n_recoveries);
 	reply.loop_connections = info->loop_connections;
 	reply.n_loop_connections = services->n_loops;
 	reply.limits = info->limit_pointers;
@@ -224,7 +254,7 @@ static int answer_info(struct request *request, const struct info_limits *info)
 
 int run_daemon_info(struct request *request)
 {
-	struct info_limits info = {
+	struct info_arrays info = {
 		.limits = malloc(limits_table_n * sizeof(*info.limits)),
 		.limit_pointers = malloc(limits_table_n * sizeof(Mempool__Wire__Limit *)),
 		.loop_connections = malloc((request->dispatch->services->n_loops + 1) * sizeof(uint32_t)),

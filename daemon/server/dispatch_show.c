@@ -11,6 +11,7 @@
 #define VISUALIZE_HOLDERS_MAX 64u
 #define LIST_EXTENTS_MAX      512u /* of at most 150 bytes on the wire each */
 #define CHECK_FAULTS_MAX      256u
+#define LOG_MAX		      512u /* of about 60 bytes on the wire each */
 
 void stats_fill(Mempool__Wire__StatsReply *message, const struct pool_stats *stats)
 {
@@ -299,5 +300,71 @@ int run_check(struct request *request)
 		return request_refuse_pool(request, -ENOMEM, member->pool, "Check");
 	r = check(request, member->pool, page);
 	free(page);
+	return r;
+}
+
+/* ---- the last operations ---- */
+
+struct log_page {
+	struct pool_recent operations[LOG_MAX];
+	Mempool__Wire__Operation wire[LOG_MAX];
+	Mempool__Wire__Operation *pointers[LOG_MAX];
+};
+
+static int status_of_recent(int outcome)
+{
+	return outcome > 0 ? status_of_pool((enum pool_outcome)outcome).error : outcome;
+}
+
+static void fill_operation(Mempool__Wire__Operation *wire, const struct pool_recent *operation)
+{
+	*wire = (Mempool__Wire__Operation)MEMPOOL__WIRE__OPERATION__INIT;
+	WIRE_SET(wire, number, operation->number);
+	WIRE_SET(wire, time_ns, operation->time_ns);
+	WIRE_SET(wire, session, operation->session);
+	WIRE_SET(wire, pid, operation->pid);
+	wire->what = (char *)(uintptr_t)recent_name(operation->what); /* packed, not changed */
+	WIRE_SET(wire, offset, operation->offset);
+	WIRE_SET(wire, size, operation->size);
+	WIRE_SET(wire, status, status_of_recent(operation->outcome));
+}
+
+static int show_log(struct request *request, struct pool *pool, struct log_page *page)
+{
+	Mempool__Wire__LogReply reply = MEMPOOL__WIRE__LOG_REPLY__INIT;
+	uint32_t n = pool_recent(pool, request->wire->log->after, page->operations, LOG_MAX);
+
+	for (uint32_t i = 0; i < n; i++) {
+		fill_operation(page->wire + i, page->operations + i);
+		page->pointers[i] = page->wire + i;
+	}
+	reply.operations = page->pointers;
+	reply.n_operations = n;
+	WIRE_SET(&reply, more, n == LOG_MAX); /* if it was just full, the next page is empty */
+	request->reply.result_case = MEMPOOL__WIRE__REPLY__RESULT_LOG;
+	request->reply.log = &reply;
+	return request_answer(request);
+}
+
+/* For those who may open the pool; it is not opened for this, which would be an operation of its own. */
+int run_log(struct request *request)
+{
+	const Mempool__Wire__Log *message = request->wire->log;
+	struct log_page *page;
+	struct pool *pool;
+	int r = 0;
+
+	if (!request_find_pool(request, "Log", message->has_name, message->name, message->has_pool, message->pool,
+			       &pool, &r))
+		return r;
+	page = malloc(sizeof(*page));
+	if (!page)
+		r = request_refuse_pool(request, -ENOMEM, pool, "Log");
+	else if (!pool_may_open(pool, &request->session->identity))
+		r = request_refuse_pool(request, POOL_E_NOT_ALLOWED, pool, "reading the log");
+	else
+		r = show_log(request, pool, page);
+	free(page);
+	pool_unref(pool);
 	return r;
 }

@@ -36,7 +36,7 @@ request_handler run_create_pool, run_open_pool, run_close_pool, run_destroy_pool
 request_handler run_alloc, run_free, run_realloc, run_alloc_batch, run_free_batch, run_publish, run_find, run_retain,
 	run_take, run_inspect;
 /* dispatch_show.c */
-request_handler run_stats, run_visualize, run_list_extents, run_check;
+request_handler run_stats, run_visualize, run_list_extents, run_check, run_log;
 
 /* ---- answers; each returns what the handler returns ---- */
 
@@ -63,6 +63,13 @@ int request_refuse_name(struct request *request, const char *asked, ProtobufCBin
  * Return: the membership, or NULL: refused, and *rp is what the handler returns
  */
 struct pool_member *request_member(struct request *request, bool has_pool, uint64_t pool, int *rp) MUST_CHECK;
+
+/**
+ * request_find_pool() - a pool by name, or by id, opened or not; @asked for the sentence. The caller unrefs it
+ * Return: true; false: refused, and *rp is what the handler returns
+ */
+bool request_find_pool(struct request *request, const char *asked, bool has_name, ProtobufCBinaryData name, bool has_id,
+		       uint64_t id, struct pool **poolp, int *rp) MUST_CHECK;
 
 struct pool_label {
 	char text[NAME_BYTES_MAX + 24];

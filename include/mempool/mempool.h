@@ -145,10 +145,33 @@ struct mempool_session_info {
 	char pool[72];	/* empty: a private one, or none */
 };
 
+struct mempool_recovery { /* what one start of the daemon brought back */
+	uint64_t time;	  /* seconds since 1970 */
+	uint64_t pools;
+	uint64_t blocks; /* live in these */
+	uint64_t bytes;	 /* used by these */
+	uint64_t sessions;
+	uint64_t refused; /* pools that could not be recovered; they stay as they are */
+	uint64_t took_us; /* microseconds */
+	uint64_t stopped; /* 1: the daemon before had been stopped; 0: it was killed */
+};
+
+struct mempool_operation { /* one that reached the daemon */
+	size_t struct_size;
+	uint64_t number;  /* from 1 on, without gaps; the oldest are forgotten */
+	uint64_t time_ns; /* since 1970 */
+	uint64_t session; /* id; 0: the daemon's own */
+	uint64_t offset;
+	uint64_t size;
+	int32_t pid;
+	int32_t result; /* 0 or a negative errno */
+	char what[16];	/* alloc, free, realloc, publish, acquire, retain, take, resize, join, leave, recover */
+};
+
 struct mempool_daemon_info {
 	size_t struct_size;
 	uint64_t uptime;     /* seconds */
-	uint64_t recoveries; /* times the instance came back after a daemon's death */
+	uint64_t recoveries; /* times the instance came back after a daemon's stop or death */
 	int32_t pid;
 	uint32_t n_loops;
 	uint32_t loop_connections[64]; /* connections served by each of n_loops event loops */
@@ -175,6 +198,8 @@ struct mempool_daemon_info {
 	uint64_t quota_pools;
 	uint64_t quota_sessions;
 	uint64_t quota_blocks;
+	uint64_t n_last_recoveries;		     /* filled of: */
+	struct mempool_recovery last_recoveries[16]; /* newest first */
 };
 
 /* ---- session ---- */
@@ -332,6 +357,10 @@ int mempool_pool_list(struct mempool_client *client, int (*visit)(void *arg, con
 /** mempool_session_list() - visits each session on a pool (NULL: on every pool, and those on none). */
 int mempool_session_list(struct mempool_client *client, const char *pool,
 			 int (*visit)(void *arg, const struct mempool_session_info *info), void *arg);
+
+/** mempool_pool_log() - visits the last operations of a pool that one may open, oldest first; they outlive the daemon. */
+int mempool_pool_log(struct mempool_client *client, const char *pool,
+		     int (*visit)(void *arg, const struct mempool_operation *operation), void *arg);
 
 /** mempool_daemon_info() - the daemon, its limits and loops; @out->struct_size is set by the caller. */
 int mempool_daemon_info(struct mempool_client *client, struct mempool_daemon_info *out);

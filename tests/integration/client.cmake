@@ -1,10 +1,12 @@
 # The library, through its public API alone, against a real daemon and with real processes.
 add_library(mempool_client_test OBJECT client_world.c)
 target_link_libraries(mempool_client_test PUBLIC mempool-client mempool_test_lib mempool_flags PkgConfig::CMOCKA)
-foreach(name client_blocks client_pools client_holds client_guard client_crowd client_death client_show)
+foreach(name client_blocks client_pools client_holds client_guard client_crowd client_death client_show client_restart)
   mempool_test(test_${name} SOURCES test_${name}.c LIBS mempool_client_test
     mempool-client mempool_test_lib LABELS integration)
 endforeach()
+target_compile_definitions(test_client_restart PRIVATE LOSSY_PATH="$<TARGET_FILE:mempoold_lossy>")
+add_dependencies(test_client_restart mempoold_lossy)
 
 # The original allocator's usage, unchanged.
 add_executable(original_example original_example.c)

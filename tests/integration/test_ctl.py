@@ -215,21 +215,21 @@ class WithoutADaemon(Base):
             (["viz", "x", "--format", "svg"], "ascii|unicode|json"),  # not built: refused like any other word
             (["top"], "no command"),
             (["bench"], "no command"),
-            (["log", "x"], "no command"),
+            (["top", "x"], "no command"),
             (["viz", "x", "--blocks"], "no option"),
         ):
             with self.subTest(args=args):
                 self.refused(*args, code=USAGE, says=says)
 
     def test_help_goes_to_stdout_and_names_what_there_is(self):
-        names = ("ping", "create", "list", "alloc", "find", "free", "stats", "sessions", "viz", "check", "resize", "destroy",
+        names = ("ping", "create", "list", "alloc", "find", "free", "stats", "sessions", "viz", "check", "log", "resize", "destroy",
                  "demo")
         for args in (["--help"], ["help"]):
             result = ctl(*args)
             self.assertEqual((result.code, result.err), (DONE, ""))
             for name in names:
                 self.assertRegex(result.out, rf"(?m)^  {name} ")
-            for absent in ("top", "bench", "log"):
+            for absent in ("top", "bench"):
                 self.assertNotRegex(result.out, rf"(?m)^  {absent}\b")
         for name in names:
             result = ctl(name, "--help")
@@ -364,7 +364,9 @@ class Pools(Base):
         name = self.pool()
         stats = self.json("stats")
         daemon_says = stats["daemon"]
-        self.assertGreaterEqual(set(daemon_says), {"version", "instance", "pid", "uptime", "recoveries", "limits", "loops"})
+        self.assertGreaterEqual(set(daemon_says), {"version", "instance", "pid", "uptime", "recoveries", "limits", "loops",
+                                                 "last_recoveries"})
+        self.assertEqual((daemon_says["recoveries"], daemon_says["last_recoveries"]), (0, []))
         self.assertEqual((daemon_says["instance"], daemon_says["pid"]), (daemon.instance, daemon.process.pid))
         self.assertEqual(daemon_says["limits"]["request_frame"], 64 << 10)
         self.assertEqual(daemon_says["limits"]["connections_per_uid"], 1024)
@@ -411,6 +413,33 @@ class Pools(Base):
         self.assertRegex(self.ctl("sessions").out, rf"(?m)^ *{watcher.pid} +mempoolctl .*{re.escape(name)}")
         watcher.send_signal(signal.SIGINT)
         watcher.communicate(timeout=PATIENCE_S)
+
+    def test_log_tells_what_reached_the_daemon(self):
+        name = self.pool("1M")
+        offset, = self.offsets("alloc", name, "5000")
+        self.ctl("alloc", name, "9M", code=FULL)
+        self.ctl("free", name, hex(offset))
+        operations = self.json("log", name)["operations"]
+        self.assertEqual([o["number"] for o in operations], list(range(1, len(operations) + 1)))
+        done = [o for o in operations if o["what"] not in ("join", "leave")]
+        self.assertEqual([(o["what"], o["errno"]) for o in done],
+                         [("alloc", 0), ("publish", 0), ("alloc", errno.ENOSPC), ("free", 0)])
+        self.assertEqual((done[0]["offset"], done[0]["size"]), (offset, 5008))
+        self.assertEqual(done[3]["offset"], offset)
+        for o in operations:
+            self.assertAlmostEqual(o["time"], time.time(), delta=PATIENCE_S)
+            self.assertGreater(o["session"], 0)
+            self.assertGreater(o["pid"], 0)
+        self.assertEqual(self.json("log", name)["operations"], operations)  # to read it is no operation
+        self.assertRegex(self.ctl("log", name).out, r"(?m)^ *\d+ +\S+ \S+ +\d+ +\d+ +alloc +- +9M +No space left")
+        self.refused("log", "nowhere", code=NO_POOL, says="nowhere")
+        self.ctl("log", code=USAGE)
+
+    def test_log_has_pages(self):
+        name = self.pool("1M")
+        self.ctl("alloc", name, "16", "--count", "1200")
+        allocs = [o for o in self.json("log", name)["operations"] if o["what"] == "alloc"]
+        self.assertEqual(len({o["offset"] for o in allocs}), 1200)
 
     def test_resize_grows_as_far_as_it_may(self):
         name = self.pool("1M", "--max-size", "4M")

@@ -94,14 +94,14 @@ static void client_end(struct client *client)
 /* ---- requests ---- */
 
 #define HAS(field, value) .has_##field = 1, .field = (value)
-#define TEXT(text)                                                                         \
-	(ProtobufCBinaryData)                                                              \
-	{                                                                                  \
+#define TEXT(text)                                                                          \
+	(ProtobufCBinaryData)                                                               \
+	{                                                                                   \
 		.len = sizeof(text) - 1, .data = (uint8_t *)(uintptr_t)(const char *)(text) \
 	}
-#define MESSAGE(Type, NAME, ...)                                                                  \
-	&(Mempool__Wire__##Type)                                                                  \
-	{                                                                                         \
+#define MESSAGE(Type, NAME, ...)                                                                   \
+	&(Mempool__Wire__##Type)                                                                   \
+	{                                                                                          \
 		.base = PROTOBUF_C_MESSAGE_INIT(&mempool__wire__##NAME##__descriptor), __VA_ARGS__ \
 	}
 #define ASK(client, KIND, field, Type, NAME, ...) \
@@ -222,9 +222,8 @@ static void seen_retain(struct scene *scene)
 
 static void seen_take(struct scene *scene)
 {
-	assert_int_equal(ASK(&scene->a, INSPECT, inspect, Inspect, inspect, HAS(pool, scene->pool),
-			     HAS(offset, scene->w)),
-			 0);
+	assert_int_equal(
+		ASK(&scene->a, INSPECT, inspect, Inspect, inspect, HAS(pool, scene->pool), HAS(offset, scene->w)), 0);
 	assert_int_equal(scene->a.reply->block->owner, scene->a.session);
 }
 
@@ -424,36 +423,36 @@ static void test_resume_each_kind_of_request_is_done_once(void **state)
 			      MESSAGE(Publish, publish, HAS(pool, 0), HAS(offset, 0), HAS(name, TEXT("why")))),
 		 2, 0, NULL, seen_publish},
 		{"acquire",
-		 WIRE_REQUEST(FIND, find, MESSAGE(Find, find, HAS(pool, 0), HAS(name, TEXT("zed")), HAS(retain, 1))), 1, 0,
+		 WIRE_REQUEST(FIND, find, MESSAGE(Find, find, HAS(pool, 0), HAS(name, TEXT("zed")), HAS(retain, 1))), 1,
+		 0, NULL, seen_retain},
+		{"retain", WIRE_REQUEST(RETAIN, retain, MESSAGE(Retain, retain, HAS(pool, 0), HAS(offset, 0))), 1, 0,
 		 NULL, seen_retain},
-		{"retain", WIRE_REQUEST(RETAIN, retain, MESSAGE(Retain, retain, HAS(pool, 0), HAS(offset, 0))), 1, 0, NULL,
-		 seen_retain},
 		{"take",
-		 WIRE_REQUEST(TAKE, take, MESSAGE(Take, take, HAS(pool, 0), HAS(offset, 0), HAS(from_session, 0))), 1, 0,
-		 NULL, seen_take},
+		 WIRE_REQUEST(TAKE, take, MESSAGE(Take, take, HAS(pool, 0), HAS(offset, 0), HAS(from_session, 0))), 1,
+		 0, NULL, seen_take},
 		{"resize",
-		 WIRE_REQUEST(RESIZE_POOL, resize_pool, MESSAGE(ResizePool, resize_pool, HAS(pool, 0), HAS(size, 2 << 20))),
+		 WIRE_REQUEST(RESIZE_POOL, resize_pool,
+			      MESSAGE(ResizePool, resize_pool, HAS(pool, 0), HAS(size, 2 << 20))),
 		 1, 0, NULL, seen_resize},
 		{"create",
 		 WIRE_REQUEST(CREATE_POOL, create_pool,
 			      MESSAGE(CreatePool, create_pool, HAS(name, TEXT("q")), HAS(size, 1 << 20))),
 		 2, 0, NULL, seen_create},
 		{"create a private one",
-		 WIRE_REQUEST(CREATE_POOL, create_pool, MESSAGE(CreatePool, create_pool, HAS(size, 1 << 20))), 2, 0, NULL,
-		 seen_create_private},
+		 WIRE_REQUEST(CREATE_POOL, create_pool, MESSAGE(CreatePool, create_pool, HAS(size, 1 << 20))), 2, 0,
+		 NULL, seen_create_private},
 		{"destroy",
-		 WIRE_REQUEST(DESTROY_POOL, destroy_pool, MESSAGE(DestroyPool, destroy_pool, HAS(name, TEXT("p")))), 1, 0,
-		 NULL, seen_destroy},
+		 WIRE_REQUEST(DESTROY_POOL, destroy_pool, MESSAGE(DestroyPool, destroy_pool, HAS(name, TEXT("p")))), 1,
+		 0, NULL, seen_destroy},
 		{"destroy what is not there",
-		 WIRE_REQUEST(DESTROY_POOL, destroy_pool, MESSAGE(DestroyPool, destroy_pool, HAS(name, TEXT("nope")))), 1,
-		 -ENOENT, meanwhile_create, seen_destroy_refused},
+		 WIRE_REQUEST(DESTROY_POOL, destroy_pool, MESSAGE(DestroyPool, destroy_pool, HAS(name, TEXT("nope")))),
+		 1, -ENOENT, meanwhile_create, seen_destroy_refused},
 		{"create what is there",
 		 WIRE_REQUEST(CREATE_POOL, create_pool,
 			      MESSAGE(CreatePool, create_pool, HAS(name, TEXT("p")), HAS(size, 1 << 20))),
 		 2, -EEXIST, NULL, seen_close},
-		{"close",
-		 WIRE_REQUEST(CLOSE_POOL, close_pool, MESSAGE(ClosePool, close_pool, HAS(pool, 0))), 1, 0, NULL,
-		 seen_close},
+		{"close", WIRE_REQUEST(CLOSE_POOL, close_pool, MESSAGE(ClosePool, close_pool, HAS(pool, 0))), 1, 0,
+		 NULL, seen_close},
 	};
 
 	(void)state;
@@ -469,9 +468,13 @@ static void test_resume_each_kind_of_request_is_done_once(void **state)
 
 static void test_resume_pipeline_killed_in_the_middle(void **state)
 {
-	enum { N = 120, KILLED_AT = 4 + 57 };
+	enum {
+		N = 120,
+		KILLED_AT = 4 + 57
+	};
 	const struct lost lost = {
-		.request = WIRE_REQUEST(ALLOC, alloc, MESSAGE(Alloc, alloc, HAS(pool, 0), HAS(size, 64))), .nth = KILLED_AT};
+		.request = WIRE_REQUEST(ALLOC, alloc, MESSAGE(Alloc, alloc, HAS(pool, 0), HAS(size, 64))),
+		.nth = KILLED_AT};
 	uint64_t first, seen[N] = {0};
 	unsigned n_answered = 0;
 	Mempool__Wire__Reply *reply;
@@ -608,7 +611,9 @@ static void test_resume_is_refused_to_others(void **state)
 	assert_int_equal(daemon_stop(d), 0);
 }
 
-enum { N_RACERS = 8 };
+enum {
+	N_RACERS = 8
+};
 
 static void *race(void *arg)
 {
