@@ -62,6 +62,17 @@ static const struct kill_plan plans[] = {
 		.pool_bytes = 64u << 20,
 	},
 	{
+		.name = "upgrade",
+		.n_cycles = CYCLES(60),
+		.n_workers = 2,
+		.n_threads = 6,
+		.gap_ops = 1000,
+		.daemon_percent = 100,
+		.stop_percent = 80,
+		.with_pool_cycles = true,
+		.pool_bytes = 64u << 20,
+	},
+	{
 		.name = "full",
 		.n_cycles = CYCLES(100),
 		.n_workers = 3,

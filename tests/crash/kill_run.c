@@ -280,11 +280,23 @@ static void choose_workers(struct kill_run *run, bool chosen[static KILL_WORKERS
 		chosen[i] = i < n && (i == first || !rnd_below(&run->rnd, 8));
 }
 
+static int end_daemon(struct kill_run *run, bool is_asked)
+{
+	if (!is_asked) {
+		daemon_kill(&run->daemon);
+		look_at_killed(run);
+		return 0;
+	}
+	run->seen.daemon_stops++;
+	return daemon_stop(&run->daemon) ? kill_run_fail(run, "SIGTERM: the daemon does not end well") : 0;
+}
+
 static int cycle(struct kill_run *run, unsigned index)
 {
 	const struct kill_plan *plan = run->plan;
 	bool the_daemon = rnd_below(&run->rnd, 100) < plan->daemon_percent;
 	bool some_workers = rnd_below(&run->rnd, 100) < plan->worker_percent || !the_daemon;
+	bool is_asked = the_daemon && rnd_below(&run->rnd, 100) < plan->stop_percent;
 	bool workers_first = rnd_below(&run->rnd, 2), chosen[KILL_WORKERS] = {false};
 	int r = 0;
 
@@ -292,13 +304,11 @@ static int cycle(struct kill_run *run, unsigned index)
 		some_workers = false;
 	if (some_workers)
 		choose_workers(run, chosen);
-	dawdle(run, the_daemon);
+	dawdle(run, the_daemon && !is_asked);
 	if (some_workers && workers_first)
 		r = kill_workers(run, chosen);
-	if (!r && the_daemon) {
-		daemon_kill(&run->daemon);
-		look_at_killed(run);
-	}
+	if (!r && the_daemon)
+		r = end_daemon(run, is_asked);
 	if (!r && some_workers && !workers_first)
 		r = kill_workers(run, chosen);
 	if (!r && some_workers && workers_first)
@@ -399,6 +409,9 @@ static void print_seen(const struct kill_run *run)
 		printf("  taken from a dead sender (-ESTALE): %llu; in doubt at a death, found live: %llu\n",
 		       (unsigned long long)atomic_load(&model->n_stale), (unsigned long long)run->seen.doubts_found);
 	}
+	if (run->seen.daemon_stops)
+		printf("  the daemon stopped by SIGTERM and started again: %llu times\n",
+		       (unsigned long long)run->seen.daemon_stops);
 	if (run->plan->shm_bytes)
 		printf("  refused for lack of memory: %llu\n", (unsigned long long)atomic_load(&model->n_full));
 	print_kinds("operations", kinds);

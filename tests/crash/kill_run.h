@@ -11,6 +11,7 @@ struct kill_plan {
 	unsigned n_workers, n_threads;
 	unsigned gap_ops;			 /* a kill comes after 1 to this many operations */
 	unsigned daemon_percent, worker_percent; /* of cycles that kill it; both at once where they overlap */
+	unsigned stop_percent;			 /* of the daemon's ends that are asked for, by SIGTERM: an upgrade */
 	unsigned audit_every;			 /* cycles between two audits; 0: only at the end */
 	unsigned with_children; /* one incarnation in so many forks a child that outlives it; 0: none */
 	bool with_pool_cycles;
@@ -30,7 +31,7 @@ struct kill_run {
 	int life_fd;		      /* write end: closed, the children end */
 	bool is_stopped;
 	struct {
-		uint64_t cycles, daemon_kills, worker_kills, in_flight, aimed, in_update, n_in_flight;
+		uint64_t cycles, daemon_stops, daemon_kills, worker_kills, in_flight, aimed, in_update, n_in_flight;
 		uint64_t kinds[KILL_KIND_N];	    /* in flight when the daemon was killed */
 		uint64_t worker_kinds[KILL_KIND_N]; /* when a worker was */
 		uint64_t had_owned, had_retained, had_sent, had_held,

@@ -78,14 +78,19 @@ int trace_run(struct trace *trace, unsigned n_stops, const _Atomic uint32_t *don
 {
 	uint64_t until_ms = now_ms() + PATIENCE_MS;
 
+	if (trace->stopped)
+		ptrace(PTRACE_SYSCALL, trace->stopped, 0, 0);
+	trace->stopped = 0;
 	for (unsigned n = 0;;) {
 		for (unsigned i = 0; i < trace->n; i++) {
 			int r = look_at(trace, trace->tids[i]);
 
 			if (r < 0)
 				return r;
-			if (r && ++n == n_stops)
+			if (r && ++n == n_stops) {
+				trace->stopped = trace->tids[i];
 				return 1;
+			}
 			if (r)
 				ptrace(PTRACE_SYSCALL, trace->tids[i], 0, 0);
 		}
@@ -112,6 +117,7 @@ void trace_kill(struct trace *trace)
 		if (trace->tids[i] != trace->pid)
 			reap(trace->tids[i]);
 	trace->n = 0;
+	trace->stopped = 0;
 }
 
 void trace_end(struct trace *trace)

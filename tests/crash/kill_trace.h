@@ -13,6 +13,7 @@ struct trace {
 	pid_t pid;
 	pid_t tids[TRACE_THREADS];
 	unsigned n;
+	pid_t stopped; /* the thread that the last run ended with; 0: none */
 };
 
 /** trace_begin() - of all threads of a child, or of a process that may be traced. Return: 0, -errno */
