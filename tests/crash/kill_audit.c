@@ -192,8 +192,9 @@ static int compare(struct audit *audit, const json_t *extent)
 			"%s: pool %s, block at 0x%llx: expected %llu bytes of session %llu with %llu holds; the "
 			"daemon says %llu of %llu with %llu",
 			audit->when, kill_pool_name(audit->pool), (unsigned long long)offset,
-			(unsigned long long)e->size, (unsigned long long)e->owner, (unsigned long long)e->n_holds,
-			(unsigned long long)requested, (unsigned long long)owner, (unsigned long long)holds);
+			(unsigned long long)e->size, (unsigned long long)e->owner,
+			(unsigned long long)(e->n_holds + !e->is_nobodys), (unsigned long long)requested,
+			(unsigned long long)owner, (unsigned long long)holds);
 	}
 	return explain(audit, offset, requested, owner);
 }

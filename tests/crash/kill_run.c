@@ -152,6 +152,7 @@ static int start_daemon(struct kill_run *run)
 	if (daemon_start(&run->daemon, NULL))
 		return kill_run_fail(run, "the daemon does not start");
 	begun = now_us() - begun;
+	run->seen.starts++;
 	run->seen.restart_us += begun;
 	if (begun > run->seen.restart_us_most)
 		run->seen.restart_us_most = begun;
@@ -395,7 +396,7 @@ static void print_seen(const struct kill_run *run)
 		       100.0 * (double)run->seen.in_flight / (double)n, (double)run->seen.n_in_flight / (double)n,
 		       100.0 * (double)run->seen.in_update / (double)n, 100.0 * (double)run->seen.aimed / (double)n);
 		printf("  from exec to ready: %llu us on average, %llu us at most\n",
-		       (unsigned long long)(run->seen.restart_us / (n + 1)),
+		       (unsigned long long)(run->seen.restart_us / run->seen.starts),
 		       (unsigned long long)run->seen.restart_us_most);
 		print_kinds("in flight when the daemon was killed", run->seen.kinds);
 	}

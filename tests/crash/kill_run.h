@@ -37,7 +37,7 @@ struct kill_run {
 		uint64_t had_owned, had_retained, had_sent, had_held,
 			had_published; /* workers killed with such blocks */
 		uint64_t audits, blocks_compared, doubts_found;
-		uint64_t restart_us, restart_us_most;
+		uint64_t starts, restart_us, restart_us_most;
 	} seen;
 };
 

@@ -12,23 +12,31 @@
 
 /* ---- phases ---- */
 
-/* Everything that was sent to us is ours, and nothing of ours is in doubt. */
+static bool is_in_doubt(const struct kill_me *me)
+{
+	uint64_t ours = kill_mail_word(me->worker_index, me->thread_index, me->incarnation, KILL_MAIL_DOUBT);
+
+	for (unsigned w = 0; w < me->model->n_workers; w++)
+		for (unsigned i = 0; i < me->model->n_threads * KILL_MAIL; i++)
+			if (atomic_load(&me->model->workers[w].threads[i / KILL_MAIL].mail[i % KILL_MAIL].word) == ours)
+				return true;
+	return false;
+}
+
+/* Nothing that we sent is in doubt any more. */
+static void settle_all(struct kill_me *me)
+{
+	while (is_in_doubt(me))
+		(void)kill_settle(me);
+}
+
+/* Everything that was sent to us is ours. */
 static void take_all_mail(struct kill_me *me)
 {
-	bool any;
-
 	do {
 		while (kill_free_place(me) < 0) /* a retained one goes only after its retains */
 			kill_give_up(me, kill_pick(me, KILL_FREEABLE, -1, false));
-		any = kill_receive(me);
-		for (unsigned w = 0; w < me->model->n_workers && !any; w++)
-			for (unsigned i = 0; i < me->model->n_threads * KILL_MAIL; i++)
-				any |= atomic_load(
-					       &me->model->workers[w].threads[i / KILL_MAIL].mail[i % KILL_MAIL].word) ==
-				       kill_mail_word(me->worker_index, me->thread_index, me->incarnation,
-						      KILL_MAIL_DOUBT);
-		(void)kill_settle(me);
-	} while (any);
+	} while (kill_receive(me));
 }
 
 static void await_next_phase(struct kill_me *me, uint32_t phase)
@@ -53,6 +61,7 @@ static void *thread_main(void *arg)
 			kill_step(me);
 			continue;
 		case KILL_PAUSE:
+			settle_all(me);
 			break;
 		case KILL_MAIL_OUT:
 			take_all_mail(me);
