@@ -14,6 +14,7 @@
 
 #include "config.h"
 #include "instance.h"
+#include "offline.h"
 #include "options.h"
 #include "server/log.h"
 #include "server/server.h"
@@ -131,8 +132,12 @@ int main(int argc, char *argv[])
 
 	options_parse(&daemon.options, argc, argv);
 	log_open(daemon.options.log_level);
+	if (daemon.options.offline && daemon.options.instance)
+		return offline_run(daemon.options.offline, daemon.options.instance, daemon.options.pool);
 	if (configure(&daemon))
 		return OPTIONS_EXIT;
+	if (daemon.options.offline)
+		return offline_run(daemon.options.offline, daemon.instance, daemon.options.pool);
 	raise_descriptor_limit();
 	return serve(&daemon) ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -4,6 +4,7 @@
 #include <argp.h>
 #include <sched.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "instance.h"
 #include "value.h"
@@ -16,6 +17,7 @@ const char *argp_program_version = "mempoold " MEMPOOL_VERSION;
 enum option_key {
 	KEY_EPHEMERAL = 256, /* no short form: beyond any character */
 	KEY_LOG_LEVEL,
+	KEY_OFFLINE,
 };
 
 static const struct argp_option table[] = {
@@ -28,6 +30,8 @@ static const struct argp_option table[] = {
 	{"threads", 't', "N", 0, "Event loops (default: one for each processor, at most 4)", 0},
 	{"ephemeral", KEY_EPHEMERAL, NULL, 0, "Destroy all pools at exit", 0},
 	{"log-level", KEY_LOG_LEVEL, "LEVEL", 0, "error, warning, info (default) or debug", 0},
+	{"offline", KEY_OFFLINE, "check|log", 0,
+	 "Do not serve: check pool NAME (or all), or print its last operations, from the books that a daemon left", 0},
 	{0},
 };
 
@@ -80,8 +84,21 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
 		if (log_level_by_name(text, &options->log_level))
 			argp_error(state, "--log-level is error, warning, info or debug, not '%s'", text);
 		return 0;
+	case KEY_OFFLINE:
+		if (strcmp(text, "check") && strcmp(text, "log"))
+			argp_error(state, "--offline is check or log, not '%s'", text);
+		options->offline = text[0] == 'c' ? OFFLINE_CHECK : OFFLINE_LOG;
+		return 0;
 	case ARGP_KEY_ARG:
-		argp_error(state, "'%s' is not an option", text);
+		if (!options->offline)
+			argp_error(state, "'%s' is not an option", text);
+		else if (options->pool)
+			argp_error(state, "'%s' is one pool too many: --offline takes one", text);
+		options->pool = text;
+		return 0;
+	case ARGP_KEY_END:
+		if (options->offline == OFFLINE_LOG && !options->pool)
+			argp_error(state, "--offline log: name the pool");
 		return 0;
 	default:
 		return ARGP_ERR_UNKNOWN;
@@ -95,7 +112,11 @@ void options_parse(struct options *options, int argc, char *argv[])
 		.parser = parse_option,
 		.doc = "Serves named pools of shared memory to the programs of this machine.\v"
 		       "Runs in the foreground and logs to stderr. SIGTERM and SIGINT stop it, SIGHUP reads the "
-		       "configuration again. Exit code: 0 stopped, 1 failed, 2 called or configured wrongly.",
+		       "configuration again. Pools and sessions outlive a stop, and come back at the next start. Exit "
+		       "code: 0 "
+		       "stopped, 1 failed, 2 called or configured wrongly; with --offline 4 no such pool, 7 faults "
+		       "found.",
+		.args_doc = "\n--offline check [NAME]\n--offline log NAME",
 	};
 
 	*options = (struct options){.n_loops = default_loops(), .log_level = LOG_LEVEL_INFO};

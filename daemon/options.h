@@ -5,6 +5,7 @@
  *
  * Knows words; not whether a path can be used or a file can be read.
  */
+#include "offline.h"
 #include "server/log.h"
 
 struct options {
@@ -14,6 +15,8 @@ struct options {
 	unsigned n_loops;
 	bool ephemeral;
 	enum log_level log_level;
+	enum offline_task offline;
+	const char *pool; /* of offline; NULL: all */
 };
 
 #define OPTIONS_LOOPS_MAX 64 /* as many as DaemonInfoReply's readers have room for */

@@ -104,7 +104,8 @@ const struct command log_command = {
 	.name = "log",
 	.arguments = "NAME",
 	.summary = "The last operations of a pool that reached the daemon",
-	.details = "At most 4096, oldest first, those before a restart of the daemon too. Without a daemon: mempoold --offline "
+	.details = "At most 4096, oldest first, those before a restart of the daemon too. Without a daemon: mempoold "
+		   "--offline "
 		   "log NAME.",
 	.n_args_min = 1,
 	.n_args_max = 1,

@@ -333,11 +333,28 @@ static void punch_clear_bits(struct backing *backing, uint64_t n)
 	}
 }
 
+/* Return: 0; BACKING_E_EXHAUSTED; -errno */
+static int mend_object(struct backing *backing, uint64_t n, uint64_t n_bytes)
+{
+	uint64_t kernel;
+	struct stat st;
+	int r = 0;
+
+	kernel = kernel_bytes(backing->fd, &st);
+	if (kernel == UINT64_MAX ||
+	    ((uint64_t)st.st_size < backing->segment_bytes && ftruncate(backing->fd, (off_t)backing->segment_bytes)))
+		return -errno;
+	if (kernel < n_bytes)
+		r = back_set_bits(backing, n);
+	if (!r && kernel_bytes(backing->fd, &st) > n_bytes)
+		punch_clear_bits(backing, n);
+	return r;
+}
+
 int backing_recover(struct backing *backing, struct ledger *ledger, struct budget *budget, int fd, uint32_t unit_bytes,
 		    uint64_t segment_bytes)
 {
-	uint64_t n = n_units(segment_bytes, unit_bytes), n_bits, n_bytes = 0, kernel;
-	struct stat st;
+	uint64_t n = n_units(segment_bytes, unit_bytes), n_bits, n_bytes = 0;
 	int r;
 
 	r = backing_init(backing, ledger, budget, fd, unit_bytes, segment_bytes);
@@ -348,13 +365,8 @@ int backing_recover(struct backing *backing, struct ledger *ledger, struct budge
 		return BACKING_E_DAMAGED;
 	for (uint64_t unit = 0; (unit = find_bit(backing, unit, n, true)) < n; unit++)
 		n_bytes += range_bytes(backing, unit, unit + 1);
-	kernel = kernel_bytes(fd, &st);
-	if (kernel == UINT64_MAX || ((uint64_t)st.st_size < segment_bytes && ftruncate(fd, (off_t)segment_bytes)))
-		return -errno;
-	if (kernel < n_bytes)
-		r = back_set_bits(backing, n);
-	if (!r && kernel_bytes(fd, &st) > n_bytes)
-		punch_clear_bits(backing, n);
+	if (fd >= 0)
+		r = mend_object(backing, n, n_bytes);
 	if (r)
 		return r;
 	atomic_store_explicit(&backing->backed_bytes, n_bytes, memory_order_relaxed);

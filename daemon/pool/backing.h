@@ -42,6 +42,7 @@ int backing_init(struct backing *backing, struct ledger *ledger, struct budget *
 
 /**
  * backing_recover() - as backing_init(), but what the bits say is backed already
+ * @fd: -1: the object is not looked at, and nothing can be backed
  * Mends what a kill or a client left: an object that is too short is lengthened, pages that are gone are there again (reading
  * zero), pages that no bit stands for are given back.
  * Return: 0; BACKING_E_DAMAGED: a bit beyond the end; BACKING_E_EXHAUSTED; -errno

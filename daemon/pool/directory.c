@@ -183,7 +183,7 @@ uint64_t directory_next_pool(struct directory *directory)
 int directory_add_session(struct directory *directory, const struct directory_session *session, uint32_t *slotp)
 {
 	struct session_record *record;
-	uint32_t slot = 0;
+	uint32_t slot = directory->session_hint;
 	int r;
 
 	while (slot < directory->n_sessions_high && load(&session_record(directory, slot)->id))
@@ -201,6 +201,7 @@ int directory_add_session(struct directory *directory, const struct directory_se
 	record->session = *session;
 	intent_store(&record->state, 0);
 	intent_store(&record->id, session->id);
+	directory->session_hint = slot + 1;
 	*slotp = slot;
 	return 0;
 }
@@ -215,6 +216,8 @@ void directory_set_session(struct directory *directory, uint32_t slot, unsigned 
 void directory_remove_session(struct directory *directory, uint32_t slot)
 {
 	intent_store(&session_record(directory, slot)->id, 0);
+	if (slot < directory->session_hint)
+		directory->session_hint = slot;
 	while (directory->n_sessions_high && !load(&session_record(directory, directory->n_sessions_high - 1)->id))
 		directory->n_sessions_high--;
 }
@@ -283,7 +286,7 @@ bool directory_find_answer(const struct directory *directory, uint32_t slot, uin
 
 int directory_reserve_pool(struct directory *directory, uint32_t *indexp)
 {
-	uint32_t index = 0;
+	uint32_t index = directory->pool_hint;
 	int r;
 
 	while (index < directory->n_pools_high && load(&pool_record(directory, index)->id))
@@ -303,6 +306,7 @@ void directory_add_pool(struct directory *directory, uint32_t index, const struc
 	assert(!load(&record->id));
 	if (index >= directory->n_pools_high)
 		directory->n_pools_high = index + 1;
+	directory->pool_hint = index + 1;
 	record->pool = *pool;
 	intent_set(&directory->ledger, &record->id, pool->id);
 	put_answer(directory, slot, request, 0, pool->id);
@@ -317,6 +321,8 @@ void directory_remove_pool(struct directory *directory, uint32_t index, uint32_t
 	intent_set(&directory->ledger, &record->id, 0);
 	put_answer(directory, slot, request, 0, id);
 	intent_commit(&directory->ledger);
+	if (index < directory->pool_hint)
+		directory->pool_hint = index;
 	while (directory->n_pools_high && !load(&pool_record(directory, directory->n_pools_high - 1)->id))
 		directory->n_pools_high--;
 }

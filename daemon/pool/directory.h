@@ -60,6 +60,7 @@ struct directory_recovery { /* what one start brought back, for people */
 struct directory {
 	struct ledger ledger;
 	uint32_t n_sessions_high, n_pools_high; /* records ever used */
+	uint32_t session_hint, pool_hint;	/* below these, every record is in use */
 };
 
 #define DIRECTORY_NULL                \

@@ -127,6 +127,11 @@ int pool_new(struct pool **poolp, const struct pool_env *env, uint64_t id, const
  * Return: 0; POOL_E_DAMAGED: nothing was changed or removed; POOL_E_UNBACKED; -errno
  */
 int pool_recover(struct pool **poolp, const struct pool_env *env, const char *name, char *why, size_t n_why) MUST_CHECK;
+/**
+ * pool_study() - as pool_recover(), from a private copy @fd of a ledger, without the data segment: to be looked at (pool_check(),
+ * pool_stats(), pool_recent(), …), and let go of by pool_keep(). Ownership: @fd is consumed. Return: as pool_recover()
+ */
+int pool_study(struct pool **poolp, const struct pool_env *env, int fd, char *why, size_t n_why) MUST_CHECK;
 /** pool_keep() - @pool's only reference is let go of; objects stay for the next daemon. Return: NULL */
 struct pool *pool_keep(struct pool *pool);
 /** pool_books_name() - of the ledger's object, for pool_recover() */

@@ -394,6 +394,9 @@ static inline struct result_ring *result_ring(const struct pool *pool, uint32_t 
 
 /* ---- recent.c ---- */
 
+/** recent_list() - as pool_recent(), from the ledger */
+uint32_t recent_list(const struct ledger *ledger, uint64_t after, struct pool_recent out[], uint32_t n_max);
+
 /** recent_add() - note an operation of @member (NULL: nobody's) for people */
 void recent_add(struct pool *pool, const struct pool_member *member, enum recent_what what, int outcome,
 		uint64_t offset, uint64_t size);

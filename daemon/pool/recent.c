@@ -55,20 +55,18 @@ void recent_add(struct pool *pool, const struct pool_member *member, enum recent
 	intent_store(&header->n_recent, number + 1);
 }
 
-uint32_t pool_recent(struct pool *pool, uint64_t after, struct pool_recent out[], uint32_t n_max)
+uint32_t recent_list(const struct ledger *ledger, uint64_t after, struct pool_recent out[], uint32_t n_max)
 {
-	uint64_t number, end;
+	uint64_t end = atomic_load_explicit(&ledger->header->n_recent, memory_order_relaxed);
+	uint64_t number = end >= RECENT_N ? end - RECENT_N + 1 : 0;
 	uint32_t n = 0;
 
-	pool_lock(pool);
-	end = atomic_load_explicit(&pool->ledger.header->n_recent, memory_order_relaxed);
-	number = end >= RECENT_N ? end - RECENT_N + 1 : 0;
 	for (number = number > after ? number : after; number < end && n < n_max; number++) {
 		const struct recent_record *record;
 
-		if (number % RECENT_N >= pool->ledger.tables[LEDGER_RECENT].n_backed)
+		if (number % RECENT_N >= ledger->tables[LEDGER_RECENT].n_backed)
 			continue; /* books that were meddled with: show what is there */
-		record = record_of(pool, number);
+		record = ledger_at(ledger, LEDGER_RECENT, (uint32_t)(number % RECENT_N));
 		out[n++] = (struct pool_recent){
 			.number = number + 1,
 			.time_ns = record->time_ns,
@@ -80,6 +78,15 @@ uint32_t pool_recent(struct pool *pool, uint64_t after, struct pool_recent out[]
 			.what = record->what < RECENT_WHAT_N ? (enum recent_what)record->what : RECENT_NONE,
 		};
 	}
+	return n;
+}
+
+uint32_t pool_recent(struct pool *pool, uint64_t after, struct pool_recent out[], uint32_t n_max)
+{
+	uint32_t n;
+
+	pool_lock(pool);
+	n = recent_list(&pool->ledger, after, out, n_max);
 	pool_unlock(pool);
 	return n;
 }

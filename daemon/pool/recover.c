@@ -21,6 +21,7 @@ struct recovery {
 	const char *name;	     /* of the ledger's object */
 	struct ledger_header header; /* a copy, before anything was taken back */
 	struct segment books;
+	bool is_study; /* of a private copy of the books; there is no data segment */
 	char *why;
 	size_t n_why;
 };
@@ -87,18 +88,12 @@ static int read_header(struct recovery *recovery, struct pool_options *options)
 	return 0;
 }
 
-static int open_objects(struct recovery *recovery)
+static int open_ledger(struct recovery *recovery)
 {
 	struct pool *pool = recovery->pool;
 	const struct ledger_shape shape = pool_shape(pool->options.max_size);
-	char name[sizeof(recovery->header.data_object) + 1] = "";
 	int r;
 
-	memcpy(name, recovery->header.data_object, sizeof(recovery->header.data_object));
-	r = segment_open(&pool->data, pool->env->instance, name);
-	if (r)
-		return refuse(recovery, r == -EMFILE || r == -ENFILE || r == -ENOMEM ? r : POOL_E_DAMAGED,
-			      "its data segment %s cannot be opened: %s", name, strerrordesc_np(-r));
 	r = ledger_open(&pool->ledger, recovery->books.fd, &shape);
 	if (r)
 		return refuse_ledger(recovery, r);
@@ -110,6 +105,22 @@ static int open_objects(struct recovery *recovery)
 	pool->failed_total = pool->ledger.header->failed_total;
 	pool->peak_used = pool->ledger.header->peak_used;
 	return 0;
+}
+
+static int open_objects(struct recovery *recovery)
+{
+	struct pool *pool = recovery->pool;
+	char name[sizeof(recovery->header.data_object) + 1] = "";
+	int r;
+
+	if (recovery->is_study)
+		return open_ledger(recovery);
+	memcpy(name, recovery->header.data_object, sizeof(recovery->header.data_object));
+	r = segment_open(&pool->data, pool->env->instance, name);
+	if (r)
+		return refuse(recovery, r == -EMFILE || r == -ENFILE || r == -ENOMEM ? r : POOL_E_DAMAGED,
+			      "its data segment %s cannot be opened: %s", name, strerrordesc_np(-r));
+	return open_ledger(recovery);
 }
 
 static int recover_backing(struct recovery *recovery)
@@ -248,42 +259,65 @@ static int recover(struct recovery *recovery)
 	return r ? r : recover_rest(recovery);
 }
 
+/* From the books that are open: they are consumed if 0 is returned. */
+static int recover_open(struct recovery *recovery, const struct pool_env *env)
+{
+	struct pool_options options;
+	int r;
+
+	r = read_header(recovery, &options);
+	if (r)
+		return r;
+	recovery->pool = calloc(1, sizeof(*recovery->pool));
+	if (!recovery->pool)
+		return refuse(recovery, -ENOMEM, "there is no memory to recover it with");
+	r = pool_init(recovery->pool, env, recovery->header.pool_id, &options);
+	if (r) {
+		free(recovery->pool);
+		return r == POOL_E_INVALID ? refuse_ledger(recovery, LEDGER_E_DAMAGED)
+					   : refuse(recovery, r, "there is no memory to recover it with");
+	}
+	r = recover(recovery);
+	if (r) {
+		give_charges_back(recovery->pool);
+		let_go(recovery->pool);
+		return r;
+	}
+	recover_figures(recovery->pool);
+	return 0;
+}
+
 int pool_recover(struct pool **poolp, const struct pool_env *env, const char *name, char *why, size_t n_why)
 {
 	struct recovery recovery = {.name = name, .why = why, .n_why = n_why, .books = SEGMENT_NULL};
-	struct pool_options options;
 	int r;
 
 	r = segment_open(&recovery.books, env->instance, name);
 	if (r)
 		return refuse(&recovery, r == -ENOENT || r == -EPERM || r == -EINVAL ? POOL_E_DAMAGED : r,
 			      "its ledger %s cannot be opened: %s", name, strerrordesc_np(-r));
-	r = read_header(&recovery, &options);
-	recovery.pool = r ? NULL : calloc(1, sizeof(*recovery.pool));
-	if (!r && !recovery.pool)
-		r = refuse(&recovery, -ENOMEM, "there is no memory to recover it with");
-	if (!r) {
-		r = pool_init(recovery.pool, env, recovery.header.pool_id, &options);
-		if (r) {
-			free(recovery.pool);
-			r = r == POOL_E_INVALID ? refuse_ledger(&recovery, LEDGER_E_DAMAGED)
-						: refuse(&recovery, r, "there is no memory to recover it with");
-		} else {
-			r = recover(&recovery);
-			if (r) {
-				give_charges_back(recovery.pool);
-				let_go(recovery.pool);
-			}
-		}
-	}
+	r = recover_open(&recovery, env);
 	segment_deinit(&recovery.books);
 	if (r)
 		return r;
-	recover_figures(recovery.pool);
 	recent_add(recovery.pool, NULL, RECENT_RECOVER, 0, 0, used_bytes(recovery.pool));
 	pool_commit(recovery.pool);
 	*poolp = recovery.pool;
 	return 0;
+}
+
+int pool_study(struct pool **poolp, const struct pool_env *env, int fd, char *why, size_t n_why)
+{
+	struct recovery recovery = {
+		.name = "its object", .why = why, .n_why = n_why, .books = SEGMENT_NULL, .is_study = true};
+	int r;
+
+	recovery.books.fd = fd;
+	r = recover_open(&recovery, env);
+	segment_deinit(&recovery.books); /* on failure */
+	if (!r)
+		*poolp = recovery.pool;
+	return r;
 }
 
 struct pool *pool_keep(struct pool *pool)

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 /* The daemon as whoever runs it sees it: starts that fail and say why, reloads, ends. */
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -259,6 +261,135 @@ static void test_mempoold_starts_where_it_was_stopped(void **state)
 	}
 }
 
+/* ---- without a daemon ---- */
+
+/* Its exit code; what it printed, both streams, in @out. */
+static int offline(const struct daemon *d, const char *task, char *out, size_t n_bytes)
+{
+	char command[512];
+	size_t n;
+	FILE *pipe;
+
+	snprintf(command, sizeof(command), "%s --instance %s --offline %s 2>&1", MEMPOOLD_PATH, d->instance, task);
+	pipe = popen(command, "r");
+	assert_non_null(pipe);
+	n = fread(out, 1, n_bytes - 1, pipe);
+	out[n] = '\0';
+	return WEXITSTATUS(pclose(pipe));
+}
+
+struct object { /* of the instance, as it was */
+	char path[300];
+	struct stat st;
+	uint8_t head[65536];
+};
+
+static size_t look_at_objects(const struct daemon *d, struct object objects[], size_t n_max)
+{
+	char prefix[96];
+	const struct dirent *entry;
+	size_t n = 0;
+	DIR *dir = opendir("/dev/shm");
+
+	snprintf(prefix, sizeof(prefix), "mempool.%s", d->instance);
+	while ((entry = readdir(dir))) {
+		struct object *object = objects + n;
+		int fd;
+
+		if (strncmp(entry->d_name, prefix, strlen(prefix)))
+			continue;
+		assert_true(n++ < n_max);
+		memset(object, 0, sizeof(*object));
+		snprintf(object->path, sizeof(object->path), "/dev/shm/%s", entry->d_name);
+		fd = open(object->path, O_RDONLY | O_CLOEXEC);
+		assert_true(fd >= 0);
+		assert_int_equal(fstat(fd, &object->st), 0);
+		assert_true(pread(fd, object->head, sizeof(object->head), 0) >= 0);
+		close(fd);
+	}
+	closedir(dir);
+	return n;
+}
+
+static void expect_untouched(const struct object before[], const struct object after[], size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		assert_string_equal(before[i].path, after[i].path);
+		assert_int_equal(before[i].st.st_blocks, after[i].st.st_blocks);
+		assert_int_equal(before[i].st.st_size, after[i].st.st_size);
+		assert_int_equal(before[i].st.st_mtim.tv_sec, after[i].st.st_mtim.tv_sec);
+		assert_int_equal(before[i].st.st_mtim.tv_nsec, after[i].st.st_mtim.tv_nsec);
+		assert_memory_equal(before[i].head, after[i].head, sizeof(before[i].head));
+	}
+}
+
+static void test_mempoold_offline_reads_and_changes_nothing(void **state)
+{
+	static struct object before[8], after[8];
+	struct daemon *d = *state;
+	char path[96], out[8192];
+	size_t n;
+
+	assert_int_equal(offline(d, "check", out, sizeof(out)), 4);
+	assert_non_null(strstr(out, "there is no instance"));
+	assert_int_equal(daemon_write_file(d, "conf", "[pool \"frames\"]\nsize = 1M\n", path), 0);
+	assert_int_equal(daemon_start(d, (const char *[]){"--config", path, NULL}), 0);
+	assert_int_equal(open_pool(d, "frames"), 0);
+	assert_int_equal(offline(d, "check frames", out, sizeof(out)), 0);
+	assert_non_null(strstr(out, "has a daemon at work"));
+	daemon_kill(d);
+	n = look_at_objects(d, before, N_ELEMENTS(before));
+	assert_int_equal(n, 3);
+	assert_int_equal(offline(d, "check", out, sizeof(out)), 0);
+	assert_null(strstr(out, "has a daemon at work"));
+	assert_non_null(strstr(out, "1 pool checked: no faults"));
+	assert_int_equal(offline(d, "log frames", out, sizeof(out)), 0);
+	assert_non_null(strstr(out, "join"));
+	assert_int_equal(offline(d, "log flames", out, sizeof(out)), 4);
+	assert_int_equal(offline(d, "check flames", out, sizeof(out)), 4);
+	assert_int_equal(look_at_objects(d, after, N_ELEMENTS(after)), n);
+	expect_untouched(before, after, n);
+	assert_int_equal(daemon_start(d, NULL), 0); /* nobody has the lock */
+	assert_int_equal(daemon_stop(d), 0);
+}
+
+static void test_mempoold_offline_check_finds_damage(void **state)
+{
+	static struct object objects[8];
+	const uint64_t junk = 0x1234567;
+	struct daemon *d = *state;
+	char path[96], out[8192];
+	size_t n;
+
+	assert_int_equal(
+		daemon_write_file(d, "conf", "[pool \"frames\"]\nsize = 1M\n[pool \"good\"]\nsize = 1M\n", path), 0);
+	assert_int_equal(daemon_start(d, (const char *[]){"--config", path, NULL}), 0);
+	daemon_kill(d);
+	n = look_at_objects(d, objects, N_ELEMENTS(objects));
+	assert_int_equal(n, 5);
+	for (size_t i = 0; i < n; i++) { /* the ledger of frames says its name */
+		int fd;
+
+		if (!memmem(objects[i].head, 4096, "frames", 6) || !memmem(objects[i].head, 4096, "memldger", 8) ||
+		    strlen(objects[i].path) < strlen("/dev/shm/mempool.") + strlen(d->instance) + 10)
+			continue;
+		fd = open(objects[i].path, O_WRONLY | O_CLOEXEC);
+		assert_int_equal(pwrite(fd, &junk, 8, 0), 8);
+		close(fd);
+	}
+	assert_int_equal(offline(d, "check frames", out, sizeof(out)), 7);
+	assert_non_null(strstr(out, "frames: its object is not a ledger"));
+	assert_int_equal(offline(d, "check good", out, sizeof(out)), 0);
+	assert_int_equal(offline(d, "check", out, sizeof(out)), 7);
+	assert_non_null(strstr(out, "1 fault in 2 pools checked"));
+	assert_int_equal(offline(d, "log frames", out, sizeof(out)), 7);
+	assert_int_equal(daemon_start(d, NULL), 0); /* the others come up */
+	assert_int_equal(daemon_log_count(d, "pool \"frames\" cannot be recovered"), 1);
+	assert_int_equal(open_pool(d, "good"), 0);
+	assert_int_equal(open_pool(d, "frames"), -ENOENT);
+	assert_int_equal(daemon_stop(d), 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -270,6 +401,8 @@ int main(void)
 		TEST(test_mempoold_after_kill_9_brings_its_pools_back),
 		TEST(test_mempoold_stop_keeps_pools_for_the_next_start),
 		TEST(test_mempoold_failed_start_destroys_nothing),
+		TEST(test_mempoold_offline_reads_and_changes_nothing),
+		TEST(test_mempoold_offline_check_finds_damage),
 		TEST(test_mempoold_modes_do_not_depend_on_the_umask),
 		TEST(test_mempoold_sighup_takes_a_new_configuration),
 		TEST(test_mempoold_sighup_keeps_the_old_configuration_on_a_mistake),

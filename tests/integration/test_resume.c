@@ -672,6 +672,66 @@ static void test_resume_race_leaves_one_connection(void **state)
 	assert_int_equal(daemon_stop(d), 0);
 }
 
+/*
+ * The old connection's requests wait behind a slow one when the session is resumed: once the new connection is answered, none of
+ * them is executed any more, and what was executed is answered again.
+ */
+static void test_resume_fences_what_the_old_connection_holds(void **state)
+{
+	enum {
+		N = 50
+	};
+	struct daemon *d = *state;
+	struct client client;
+	struct wire old;
+	uint64_t pool, first, n, offsets[N];
+
+	client_begin(&client, d);
+	pool = create(&client, "fenced");
+	for (int round = 0; round < 10; round++) {
+		Mempool__Wire__Request slow = WIRE_REQUEST(CREATE_POOL, create_pool,
+							   MESSAGE(CreatePool, create_pool, HAS(name, TEXT("slow")),
+								   HAS(size, 32 << 20), HAS(reserve, 1)));
+		Mempool__Wire__Request alloc =
+			WIRE_REQUEST(ALLOC, alloc, MESSAGE(Alloc, alloc, HAS(pool, pool), HAS(size, 64)));
+
+		first = client.last_id + 1;
+		slow.has_id = alloc.has_id = 1;
+		slow.id = first;
+		assert_int_equal(wire_send(&client.wire, &slow), 0);
+		for (int i = 1; i <= N; i++) {
+			alloc.id = first + (uint64_t)i;
+			assert_int_equal(wire_send(&client.wire, &alloc), 0);
+		}
+		old = client.wire; /* stays open, full of requests */
+		client.wire = (struct wire)WIRE_NULL;
+		assert_int_equal(client_resume(&client), 0);
+		client.last_id = first + N;
+		n = n_blocks(&client, pool);
+		assert_int_equal(wire_last_word(&old), 0); /* closed */
+		wire_close(&old);
+		assert_int_equal(n_blocks(&client, pool), n);
+		assert_true(n == 0 || n == N);
+		assert_int_equal(client_resume(&client), 0); /* from the lowest id on */
+		assert_int_equal(ask_as(&client, &slow, first), 0);
+		for (int i = 0; i < N; i++) {
+			assert_int_equal(ask_as(&client, &alloc, first + 1 + (uint64_t)i), 0);
+			offsets[i] = offset_of(&client);
+		}
+		client.last_id = first + 2 * N;
+		assert_int_equal(n_blocks(&client, pool), N);
+		for (int i = 0; i < N; i++)
+			assert_int_equal(release(&client, pool, offsets[i]), 0);
+		assert_int_equal(n_blocks(&client, pool), 0);
+		assert_int_equal(
+			ASK(&client, DESTROY_POOL, destroy_pool, DestroyPool, destroy_pool, HAS(name, TEXT("slow"))),
+			0);
+		printf("%llu of %d had been executed\n", (unsigned long long)n, N);
+	}
+	client_end(&client);
+	assert_int_equal(daemon_stop(d), 0);
+}
+
 /* A client in a process of its own: it tells over @fd when it has what it is to leave behind. */
 static _Noreturn void live(const struct daemon *d, int fd)
 {
@@ -729,6 +789,7 @@ int main(void)
 		TEST(test_resume_after_sigterm_and_start),
 		TEST(test_resume_is_refused_to_others),
 		TEST(test_resume_race_leaves_one_connection),
+		TEST(test_resume_fences_what_the_old_connection_holds),
 		TEST(test_resume_death_while_the_daemon_was_down_is_seen_at_start),
 	};
 
