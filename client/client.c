@@ -151,6 +151,13 @@ int import_struct(void *ours, size_t n_known, const void *theirs, size_t size, c
 
 /* ---- life ---- */
 
+bool client_is_lost(struct mempool_client *client)
+{
+	char why[8];
+
+	return connection_lost(&client->connection, why, sizeof(why)) != 0;
+}
+
 void client_ref(struct mempool_client *client)
 {
 	atomic_fetch_add_explicit(&client->n_refs, 1, memory_order_relaxed);

@@ -54,6 +54,8 @@ static inline uint32_t client_max_batch(const struct mempool_client *client)
 }
 /** import_struct() - a caller's versioned struct into ours. Return: 0; -EINVAL, -E2BIG with the sentence set */
 int import_struct(void *ours, size_t n_known, const void *theirs, size_t size, const char *asked) MUST_CHECK;
+/** client_is_lost() - whether the session will not come back */
+bool client_is_lost(struct mempool_client *client);
 void client_ref(struct mempool_client *client);
 void client_unref(struct mempool_client *client);
 

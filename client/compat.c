@@ -22,10 +22,11 @@ static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* all below */
 static struct mempool_client *client;
 static struct memory_block *pools;
 
-/* The session; a failed connect is tried again by the next call. */
+/* The session; a failed connect is tried again by the next call, and so is one after the session was lost. */
 static struct mempool_client *session(void)
 {
-	if (client && !process_is(client->generation)) { /* the parent's: let go of it */
+	if (client &&
+	    (!process_is(client->generation) || client_is_lost(client))) { /* the parent's, or over: let go of it */
 		mempool_disconnect(client);
 		client = NULL;
 	}

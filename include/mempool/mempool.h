@@ -9,6 +9,13 @@
  *           mempool_last_error() tells this thread's last failure (or warning) as a full sentence.
  * Threads:  every function may be called from any thread at any time. Calls of many threads share one connection
  *           and are pipelined on it. No function is async-signal-safe.
+ * Daemon:   when it is killed or restarted, a session goes on: calls wait until it is back, up to mempool_set_timeout(), and are
+ *           done exactly once; handles, ids, addresses and blocks stay what they are. After the timeout: -EHOSTDOWN (nobody is
+ *           there) or -ETIMEDOUT (silent). An alloc, realloc, retain or acquire that fails so holds nothing, even if it was
+ *           done meanwhile: the library gives it back. A create, destroy, resize, publish or take may have happened. A free does
+ *           not fail so: it is queued, and done once, by the session's next call or by mempool_disconnect().
+ *           -ESTALE from every call: the session is lost (the daemon was started anew without its pools, or has ended it);
+ *           -EPROTO: the daemon that runs now speaks another version. Mappings stay; disconnect and connect anew.
  * Fork:     in a forked child, calls on the parent's handles answer -ECHILD and change nothing; close and
  *           disconnect let go of the child's own memory only.
  * The library starts no thread, touches no signal handler, never prints and never aborts.
@@ -216,10 +223,19 @@ struct mempool_daemon_info {
  */
 int mempool_connect(struct mempool_client **out, const char *socket_path);
 
-/** mempool_disconnect() - end the session and drop all its holds; waits for this process's running calls. NULL: nothing. */
+/**
+ * mempool_disconnect() - end the session and drop all its holds. NULL: nothing.
+ *
+ * Waits for this process's running calls, and then for an absent or silent daemon no longer than the timeout, for an absent one only
+ * if a queued free is to be done: all else ends with the session when the daemon is back.
+ */
 void mempool_disconnect(struct mempool_client *client);
 
-/** mempool_set_timeout() - longest wait of a request for a silent daemon, in ms; default 10000, 0 never, -1 for ever. */
+/**
+ * mempool_set_timeout() - longest wait of a request for an absent or silent daemon, in ms; default 10000, 0 never, -1 for ever
+ *
+ * Of calls from now on. With 0 a call only sends what it can, and takes the answer if it is there already.
+ */
 int mempool_set_timeout(struct mempool_client *client, int ms);
 
 /** mempool_session() - this session's id, never used again; 0 for NULL. Send it beside an offset: see mempool_take(). */
@@ -280,7 +296,8 @@ mempool_offset mempool_alloc_aligned(struct mempool_pool *pool, size_t size, siz
 /**
  * mempool_realloc() - change a block's size, in place where it can, else by moving it
  *
- * Of offset 0: allocates. To size 0: EINVAL, and the block stays. A block with a name or a second hold never moves: EBUSY
+ * Of offset 0: allocates. To size 0: EINVAL, and the block stays. After ETIMEDOUT or EHOSTDOWN the block may have shrunk to
+ * @size, if that is less than it had. A block with a name or a second hold never moves: EBUSY
  * if it does not fit in place. Only its owner may: EPERM.
  * Return: the block's offset now; or 0 with errno set and the block as it was.
  */
@@ -294,7 +311,9 @@ int mempool_alloc_batch(struct mempool_pool *pool, size_t n, const size_t sizes[
  *
  * Of 0: nothing, returns 0.
  * Return: 0; -EFAULT no block starts there; -EALREADY known to be free already; -EBADMSG (guard pools) the block is freed,
- * but its canaries were overwritten: the sentence says where and whose it was; -ESTALE the pool is destroyed.
+ * but its canaries were overwritten: the sentence says where and whose it was; -ESTALE the pool is destroyed. 0 as well while
+ * the daemon is away: the free is queued (canaries are not looked at then). Never fails for lack of memory: without any left
+ * it may wait longer than the timeout.
  */
 int mempool_free(struct mempool_pool *pool, mempool_offset offset);
 

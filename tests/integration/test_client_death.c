@@ -128,6 +128,7 @@ static void test_dead_daemon_is_told(void **state)
 	assert_int_equal(mempool_connect(&lost, other.socket), 0);
 	assert_int_equal(mempool_pool_create(lost, "x", 65536, NULL, &lost_pool), 0);
 	offset = mempool_alloc(lost_pool, 10);
+	assert_int_equal(mempool_set_timeout(lost, 100), 0);
 	daemon_kill(&other);
 	errno = 0;
 	assert_true(!mempool_alloc(lost_pool, 10) && errno == EHOSTDOWN);
