@@ -52,6 +52,7 @@
 #define DESCRIPTOR_CHECK	 &mempool__wire__check__descriptor
 #define DESCRIPTOR_LIST_SESSIONS &mempool__wire__list_sessions__descriptor
 #define DESCRIPTOR_DAEMON_INFO	 &mempool__wire__daemon_info__descriptor
+#define DESCRIPTOR_LOG		 &mempool__wire__log__descriptor
 #define DESCRIPTOR_PING		 &mempool__wire__ping__descriptor
 
 /* ---- inputs ---- */
@@ -143,6 +144,11 @@ static void sessions(const char *folder)
 	each(folder, OP(GOODBYE, goodbye, Goodbye));
 	each(folder, OP(PING, ping, Ping));
 	each(folder, OP(DAEMON_INFO, daemon_info, DaemonInfo));
+	each(folder, OP(LOG, log, Log, SET_BYTES(name, "pool")));
+	each(folder, OP(LOG, log, Log, SET(pool, 1), SET(after, 2)));
+	begin(folder, 0);
+	tell(0, OP(HELLO, hello, Hello, SET(version_min, 1), SET(version_max, 1), SET(resume_session, 1),
+		   SET_BYTES(resume_token, "0123456789abcdef")));
 	each(folder, OP(LIST_SESSIONS, list_sessions, ListSessions));
 	each(folder, OP(LIST_SESSIONS, list_sessions, ListSessions, SET_BYTES(name, "pool"), SET(after_session, 1)));
 	each(folder, OP(LIST_SESSIONS, list_sessions, ListSessions, SET_BYTES(name, "poll")));

@@ -334,6 +334,32 @@ def figures(a, pool):
     print(f"pools: grown while mapped, destroyed with the warning: {warning}")
 
 
+def resumption(path):
+    """The connection breaks with requests in it; the session goes on, and nothing is done twice."""
+    a = Client(path, wants_liveness=True)
+    fcntl.lockf(a.hello_fds[0], fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
+    a.ask(liveness=wire.Liveness())
+    assert len(a.hello.token) == 16 and not a.hello.resumed
+    pool = Pool(a, *a.receive(a.send(create_pool=wire.CreatePool(name=b"resumed", size=1 << 20))))
+    first = a.send(alloc=wire.Alloc(pool=pool.id, size=100))
+    for i in range(9):
+        a.send(alloc=wire.Alloc(pool=pool.id, size=100))
+    a.socket.shutdown(socket.SHUT_WR)  # the replies are never read
+    again = Client(path, resume_session=a.hello.session, resume_token=a.hello.token)
+    assert again.hello.resumed and again.hello.session == a.hello.session
+    assert not again.hello.HasField("token") and not again.hello_fds
+    again.last_id = first - 1
+    offsets = {again.ask(alloc=wire.Alloc(pool=pool.id, size=100)).block.offset for i in range(10)}
+    pool.client = again
+    assert len(offsets) == 10 and pool.stats().allocations == 10
+    operations = again.ask(log=wire.Log(pool=pool.id)).log.operations
+    assert [o.what for o in operations] == ["join"] + 10 * ["alloc"], operations
+    again.goodbye()
+    for session, token in ((a.hello.session, a.hello.token), (a.hello.session, b"x" * 16), (1 << 40, b"x")):
+        refused(errno.ESTALE, Client, path, resume_session=session, resume_token=token)
+    print("resumption: same session, each request done once; ended, it is no more")
+
+
 def violations(path):
     for message, error in ((b"\x08", errno.EBADMSG), (wire.Request(id=0, ping=wire.Ping()).SerializeToString(), errno.EINVAL)):
         connection = Client(path)
@@ -368,6 +394,7 @@ def main():
             session(path)
             a, pool = blocks(path)
             figures(a, pool)
+            resumption(path)
             violations(path)
             a.goodbye()
         finally:

@@ -81,6 +81,33 @@ static void test_forked_child_keeps_no_dead_owner_alive(void **state)
 	close(grandchild_pipe[1]);
 }
 
+static void become_another(int signal)
+{
+	(void)signal;
+	execl("/bin/sleep", "sleep", "1000", NULL);
+	_exit(127);
+}
+
+static void hold_until_another(struct mempool_client *own, struct mempool_pool *mine)
+{
+	hold_some(own, mine);
+	signal(SIGUSR1, become_another);
+}
+
+/* The process lives, and its pidfd says so; but it has let go of its mappings, and of its lock. */
+static void test_client_that_executes_another_program_is_reclaimed(void **state)
+{
+	pid_t pid = spawn(hold_until_another);
+
+	(void)state;
+	assert_int_equal(used_now(), 100 * 64 + 1024);
+	kill(pid, SIGUSR1);
+	assert_true(await_used(1024));
+	assert_int_equal(waitpid(pid, NULL, WNOHANG), 0); /* alive */
+	kill(pid, SIGKILL);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
 static void test_stopped_client_is_not_reclaimed_under(void **state)
 {
 	pid_t pid = spawn(hold_some);
@@ -144,6 +171,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_killed_client_is_reclaimed_but_for_what_it_published),
 		TEST(test_forked_child_keeps_no_dead_owner_alive),
+		TEST(test_client_that_executes_another_program_is_reclaimed),
 		TEST(test_stopped_client_is_not_reclaimed_under),
 		TEST(test_silent_daemon_times_out_and_nothing_is_lost),
 		TEST(test_dead_daemon_is_told),

@@ -1,10 +1,11 @@
 # The parts that stand alone, then those that need pools.
-foreach(noun arena output status)
+foreach(noun arena credentials output status)
   mempool_test(test_${noun} SOURCES test_${noun}.c LIBS mempool_server LABELS unit)
 endforeach()
 mempool_test(test_mailbox SOURCES test_mailbox.c LIBS mempool_server LABELS unit concurrent)
 get_target_property(pool_type mempool_pool TYPE)
 if(pool_type STREQUAL STATIC_LIBRARY)
+  mempool_test(test_session SOURCES test_session.c LIBS mempool_server LABELS unit)
   mempool_test(test_dispatch SOURCES test_dispatch.c LIBS mempool_server LABELS unit)
   foreach(noun connection server)
     mempool_test(test_${noun} SOURCES test_${noun}.c LIBS mempool_server mempool_test_lib LABELS unit concurrent)
