@@ -5,6 +5,7 @@
  */
 #include "client/pending.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -139,9 +140,17 @@ static void note_undo(struct pending *pending, const Mempool__Wire__Request *req
 	}
 }
 
+/* Requests of numbers only fit the small buffer whatever these are; to be measured takes as long as to be packed. */
+static bool is_small(const Mempool__Wire__Request *request)
+{
+	return request->op_case == MEMPOOL__WIRE__REQUEST__OP_ALLOC ||
+	       request->op_case == MEMPOOL__WIRE__REQUEST__OP_FREE ||
+	       request->op_case == MEMPOOL__WIRE__REQUEST__OP_REALLOC;
+}
+
 int pending_pack(struct pending *pending, const Mempool__Wire__Request *request, uint64_t pool, size_t limit_bytes)
 {
-	size_t n_body = mempool__wire__request__get_packed_size(request);
+	size_t n_body = is_small(request) ? PENDING_SMALL_BYTES : mempool__wire__request__get_packed_size(request);
 
 	if (n_body + PENDING_OVERHEAD_BYTES > limit_bytes)
 		return -EMSGSIZE;
@@ -154,6 +163,7 @@ int pending_pack(struct pending *pending, const Mempool__Wire__Request *request,
 		pending->body_capacity = n_body;
 	}
 	pending->n_body = mempool__wire__request__pack(request, pending->body);
+	assert(pending->n_body <= n_body);
 	pending->pool = pool;
 	pending->is_free = pending_is_free(request);
 	note_undo(pending, request);

@@ -13,7 +13,7 @@
 #include "proto/mempool.pb-c.h"
 #include "proto/util.h"
 
-#define PENDING_SMALL_BYTES    64u /* room for any request without a name or a list: 45 at most */
+#define PENDING_SMALL_BYTES    64u /* room for any request without a name or a list: 36 at most */
 #define PENDING_OVERHEAD_BYTES 22u /* id and acked: a tag and 10 bytes each */
 
 enum pending_undo { /* what a late success of a request that was given up has got */
