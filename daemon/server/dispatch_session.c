@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 /* dispatch_session - requests about sessions and the daemon itself */
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -52,6 +53,14 @@ err_after_new:
 	return r;
 }
 
+static_assert(POOL_RESULTS_N == DIRECTORY_ANSWERS_N, "as many answers are kept wherever a request goes");
+
+/* The daemon may take more at once from who never resumes; who does must be able to ask for all of them again. */
+static uint32_t most_in_flight(const struct limits *limits)
+{
+	return limits->requests_in_flight < POOL_RESULTS_N ? (uint32_t)limits->requests_in_flight : POOL_RESULTS_N;
+}
+
 static int answer_hello(struct request *request, const struct session *session, int fd)
 {
 	const struct dispatch *dispatch = request->dispatch;
@@ -60,7 +69,7 @@ static int answer_hello(struct request *request, const struct session *session, 
 	WIRE_SET(&hello, version, PROTOCOL_VERSION);
 	WIRE_SET(&hello, session, session->identity.session);
 	WIRE_SET(&hello, max_request_bytes, (uint32_t)dispatch->limits->request_frame);
-	WIRE_SET(&hello, max_in_flight, (uint32_t)dispatch->limits->requests_in_flight);
+	WIRE_SET(&hello, max_in_flight, most_in_flight(dispatch->limits));
 	WIRE_SET(&hello, max_batch, DISPATCH_BATCH_MAX);
 	WIRE_SET(&hello, instance, wire_bytes(dispatch->services->instance, strlen(dispatch->services->instance)));
 	if (request->is_resume)

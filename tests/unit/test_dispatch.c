@@ -206,6 +206,22 @@ static void test_dispatch_wants_hello_first(void **state)
 	client_close(&client);
 }
 
+/* However many the daemon takes at once: as many as it can answer again. */
+static void test_dispatch_hello_tells_how_many_may_be_in_flight(void **state)
+{
+	static const uint64_t limits[][2] = {{5, 5}, {127, 127}, {128, 128}, {129, 128}, {65536, 128}};
+	struct bench *bench = *state;
+
+	for (size_t i = 0; i < N_ELEMENTS(limits); i++) {
+		struct client client;
+
+		bench->limits.requests_in_flight = limits[i][0];
+		client = client_greet(bench, 0);
+		assert_int_equal(client.reply->hello->max_in_flight, limits[i][1]);
+		client_close(&client);
+	}
+}
+
 static void test_dispatch_other_version_is_closed(void **state)
 {
 	struct client client = client_open(*state, 0);
@@ -796,6 +812,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(wants_hello_first),
+		TEST(hello_tells_how_many_may_be_in_flight),
 		TEST(other_version_is_closed),
 		TEST(bytes_that_are_no_request_are_closed),
 		TEST(ids_rise),
