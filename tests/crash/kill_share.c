@@ -264,8 +264,8 @@ bool kill_unpublish(struct kill_me *me)
 	kill_verify(me, &was, "published");
 	me->thread->op.key = (uint32_t)index;
 	kill_begin(me, KILL_UNPUBLISH, KILL_SESSION_POOL);
+	atomic_store(&key->state, KILL_KEY_DOUBT); /* first: killed in between, it is to be asked about */
 	kill_unclaim_key(me, key->offset, key->size, (unsigned)index, false);
-	atomic_store(&key->state, KILL_KEY_DOUBT);
 	r = mempool_free(me->pools[KILL_SESSION_POOL], key->offset);
 	if (r)
 		kill_fault(me, "free of 0x%llx, %u bytes, published as key %d: %s (%s)",
