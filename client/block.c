@@ -85,10 +85,12 @@ static int call_block(struct mempool_pool *pool, Mempool__Wire__Request *request
 		return r;
 	if (call.reply->result_case != MEMPOOL__WIRE__REPLY__RESULT_BLOCK || !call.reply->block ||
 	    !range_fits(call.reply->block->offset, call.reply->block->size, pool->mapping->n_bytes) ||
-	    call.reply->block->offset < pool->first)
+	    call.reply->block->offset < pool->first) {
 		r = error_set(-EPROTO, "%s: the daemon answered with a block outside the pool", asked);
-	else
+	} else {
 		*block = *call.reply->block;
+		mapping_know(pool->mapping, block->offset + block->size);
+	}
 	call_deinit(&call);
 	return r;
 }

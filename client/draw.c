@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -14,13 +15,15 @@
 #define N_ROWS	      8u
 #define N_HOLDERS     12u
 #define N_GAPS	      6u
-#define SCALE_COLUMNS 12u /* "0x0000001000 " before each row */
+#define SCALE_COLUMNS 12u /* "     0x1000 " before each row; more where the last row needs it */
 
 struct canvas {
 	FILE *stream;
 	const Mempool__Wire__VisualizeReply *picture;
 	const struct mempool_pool *pool;
+	uint32_t width;	  /* of all */
 	uint32_t columns; /* cells in a row */
+	int scale;	  /* columns of the offset before it */
 	bool is_unicode, is_colored;
 };
 
@@ -71,6 +74,49 @@ static void reset_color(const struct canvas *canvas)
 		fputs("\033[0m", canvas->stream);
 }
 
+/* ---- lines of words, broken where the width ends ---- */
+
+static uint32_t n_columns(const char *text, size_t n)
+{
+	uint32_t columns = 0;
+
+	for (size_t i = 0; i < n; i++)
+		columns += (text[i] & 0xc0) != 0x80; /* bytes that begin a character */
+	return columns;
+}
+
+/* @column: how far the line is already; what does not fit goes on below, @indent columns in. Ends the line. */
+static void flow(const struct canvas *canvas, uint32_t column, int indent, const char *text)
+{
+	while (*text) {
+		size_t n_spaces = strspn(text, " "), n = n_spaces + strcspn(text + n_spaces, " ");
+		uint32_t columns = n_columns(text, n);
+
+		if (column && column + columns > canvas->width && columns > n_spaces) {
+			fprintf(canvas->stream, "\n%*s", indent, "");
+			column = (uint32_t)indent;
+			text += n_spaces;
+			n -= n_spaces;
+			columns -= (uint32_t)n_spaces;
+		}
+		fwrite(text, 1, n, canvas->stream);
+		column += columns;
+		text += n;
+	}
+	fputc('\n', canvas->stream);
+}
+
+static PRINTF(4, 5) void say(const struct canvas *canvas, uint32_t column, int indent, const char *format, ...)
+{
+	char text[512];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	flow(canvas, column, indent, text);
+}
+
 /* ---- the map ---- */
 
 static uint64_t cell_length(const struct canvas *canvas, uint64_t cell)
@@ -117,12 +163,14 @@ static void draw_map(const struct canvas *canvas)
 		n_cells = picture->n_cell_used;
 	for (uint64_t cell = 0; cell < n_cells; cell++) {
 		if (cell % canvas->columns == 0)
-			fprintf(canvas->stream, "%s%#11" PRIx64 " ", cell ? "\n" : "",
+			fprintf(canvas->stream, "%s%#*" PRIx64 " ", cell ? "\n" : "", canvas->scale,
 				picture->first + cell * picture->cell_bytes);
 		draw_cell(canvas, cell);
 	}
-	fprintf(canvas->stream, "\n%11s one cell = %s%s\n", "", size_text(picture->cell_bytes).text,
-		canvas->is_unicode ? ";  · free  ░▒▓ partly used  █ full" : ";  . free  a less than half used  A more");
+	fprintf(canvas->stream, "\n%*s ", canvas->scale, "");
+	say(canvas, (uint32_t)canvas->scale + 1, canvas->scale + 1, "one cell = %s;  %s",
+	    size_text(picture->cell_bytes).text,
+	    canvas->is_unicode ? "· free  ░▒▓ partly used  █ full" : ". free  a less than half used  A more");
 }
 
 /* ---- legend, gaps, figures ---- */
@@ -130,7 +178,7 @@ static void draw_map(const struct canvas *canvas)
 static void draw_holder(const struct canvas *canvas, uint32_t index)
 {
 	const Mempool__Wire__Holder *holder = canvas->picture->holders[index];
-	char command[32], age[32] = "";
+	char command[32], age[48] = "", who[96] = "the pool (published, or left by a session)";
 	uint64_t now = (uint64_t)time(NULL);
 
 	text_copy(command, sizeof(command), holder->command);
@@ -144,44 +192,44 @@ static void draw_holder(const struct canvas *canvas, uint32_t index)
 		fputc(letter_of(index + 1), canvas->stream);
 	reset_color(canvas);
 	if (holder->session)
-		fprintf(canvas->stream, " %s (pid %d, session %" PRIu64 ")", command, holder->pid, holder->session);
-	else
-		fputs(" the pool (published, or left by a session)", canvas->stream);
-	fprintf(canvas->stream, ": %" PRIu64 " block%s, %s%s\n", holder->blocks, holder->blocks == 1 ? "" : "s",
-		size_text(holder->bytes).text, age);
+		snprintf(who, sizeof(who), "%s (pid %d, session %" PRIu64 ")", command, holder->pid, holder->session);
+	say(canvas, 3, 4, " %s: %" PRIu64 " block%s, %s%s", who, holder->blocks, holder->blocks == 1 ? "" : "s",
+	    size_text(holder->bytes).text, age);
 }
 
 static void draw_gaps(const struct canvas *canvas)
 {
 	const Mempool__Wire__VisualizeReply *picture = canvas->picture;
 
-	fprintf(canvas->stream, "gaps: %" PRIu64, picture->stats->gaps);
-	for (size_t i = 0; i < picture->n_gaps; i++)
-		fprintf(canvas->stream, "%s%s at %#" PRIx64, i ? ", " : ": ", size_text(picture->gaps[i]->size).text,
-			picture->gaps[i]->offset);
-	if (picture->stats->gaps > picture->n_gaps)
-		fprintf(canvas->stream, ", and %" PRIu64 " more", picture->stats->gaps - picture->n_gaps);
-	fputc('\n', canvas->stream);
+	size_t n = 0;
+	char text[512];
+
+	n += (size_t)snprintf(text, sizeof(text), "gaps: %" PRIu64, picture->stats->gaps);
+	for (size_t i = 0; i < picture->n_gaps && n < sizeof(text); i++)
+		n += (size_t)snprintf(text + n, sizeof(text) - n, "%s%s at %#" PRIx64, i ? ", " : ": ",
+				      size_text(picture->gaps[i]->size).text, picture->gaps[i]->offset);
+	if (picture->stats->gaps > picture->n_gaps && n < sizeof(text))
+		snprintf(text + n, sizeof(text) - n, ", and %" PRIu64 " more", picture->stats->gaps - picture->n_gaps);
+	flow(canvas, 0, 2, text);
 }
 
 static void draw_head(const struct canvas *canvas)
 {
 	const Mempool__Wire__StatsReply *stats = canvas->picture->stats;
 
-	fprintf(canvas->stream, "%s: %s of %s used (%.1f %%), %" PRIu64 " block%s, %" PRIu64 " session%s\n",
-		canvas->pool->label, size_text(stats->used).text, size_text(stats->total).text,
-		stats->total ? 100.0 * (double)stats->used / (double)stats->total : 0.0, stats->allocations,
-		stats->allocations == 1 ? "" : "s", stats->sessions, stats->sessions == 1 ? "" : "s");
+	say(canvas, 0, 2, "%s: %s of %s used (%.1f %%), %" PRIu64 " block%s, %" PRIu64 " session%s",
+	    canvas->pool->label, size_text(stats->used).text, size_text(stats->total).text,
+	    stats->total ? 100.0 * (double)stats->used / (double)stats->total : 0.0, stats->allocations,
+	    stats->allocations == 1 ? "" : "s", stats->sessions, stats->sessions == 1 ? "" : "s");
 }
 
 static void draw_figures(const struct canvas *canvas)
 {
 	const Mempool__Wire__StatsReply *stats = canvas->picture->stats;
 
-	fprintf(canvas->stream,
-		"free: %s, largest gap %s, fragmentation %.2f; backed %s, peak %s, failed %" PRIu64 "\n",
-		size_text(stats->free).text, size_text(stats->largest_free).text, stats->fragmentation,
-		size_text(stats->backed).text, size_text(stats->peak_used).text, stats->failed_total);
+	say(canvas, 0, 2, "free: %s, largest gap %s, fragmentation %.2f; backed %s, peak %s, failed %" PRIu64,
+	    size_text(stats->free).text, size_text(stats->largest_free).text, stats->fragmentation,
+	    size_text(stats->backed).text, size_text(stats->peak_used).text, stats->failed_total);
 }
 
 static void draw(const struct canvas *canvas)
@@ -196,14 +244,24 @@ static void draw(const struct canvas *canvas)
 
 /* ---- the call ---- */
 
+static uint32_t scale_columns_of(const struct mempool_pool *pool)
+{
+	uint32_t n = (uint32_t)snprintf(NULL, 0, "%#" PRIx64 " ", pool->mapping->n_bytes);
+
+	return n > SCALE_COLUMNS ? n : SCALE_COLUMNS;
+}
+
 static int draw_picture(struct mempool_pool *pool, FILE *stream, const struct mempool_visualize_options *options)
 {
 	Mempool__Wire__Visualize ask = MEMPOOL__WIRE__VISUALIZE__INIT;
 	uint32_t width = options->width ? options->width : 80;
+	uint32_t scale_columns = scale_columns_of(pool);
 	struct canvas canvas = {
 		.stream = stream,
 		.pool = pool,
-		.columns = width > SCALE_COLUMNS + 8 ? width - SCALE_COLUMNS : 8,
+		.width = width,
+		.columns = width > scale_columns + 8 ? width - scale_columns : 8,
+		.scale = (int)scale_columns - 1,
 		.is_unicode = options->format == MEMPOOL_FORMAT_UNICODE,
 		.is_colored = options->color != 0,
 	};
@@ -242,10 +300,14 @@ int mempool_pool_visualize(struct mempool_pool *pool, FILE *stream, const struct
 	r = options ? import_struct(&known, sizeof(known), options, options->struct_size, "visualize") : 0;
 	if (r)
 		return r;
-	if ((unsigned)known.format > MEMPOOL_FORMAT_JSON || known.color > 1 || known.reserved)
+	if ((unsigned)known.format > MEMPOOL_FORMAT_JSON || known.color > 1 || known.reserved || known.blocks > 1 ||
+	    known.reserved2)
 		return error_set(-EINVAL, "visualize: an option has a value that it cannot have");
 	r = known.format == MEMPOOL_FORMAT_JSON ? extents_write_json(pool, stream) : draw_picture(pool, stream, &known);
-	if (!r && ferror(stream))
-		r = error_set(-EIO, "visualize: the stream could not be written");
+	if (!r && known.blocks && known.format != MEMPOOL_FORMAT_JSON)
+		r = extents_write_blocks(pool, stream);
+	errno = 0;
+	if (!r && (fflush(stream) || ferror(stream)))
+		r = error_set(-EIO, "visualize: writing the stream: %s", strerror(errno ? errno : EIO));
 	return r;
 }

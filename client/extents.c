@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <time.h>
 
 int extents_page(struct extents *extents, const char *asked)
 {
@@ -113,5 +114,39 @@ int extents_write_json(struct mempool_pool *pool, FILE *stream)
 		r = extents_page(&extents, "visualize");
 	}
 	fprintf(stream, "],\n\"total\":%" PRIu64 "}\n", total);
+	return r;
+}
+
+/* ---- for people ---- */
+
+static void write_block(FILE *stream, const Mempool__Wire__Extent *extent, uint64_t now_s)
+{
+	char name[72];
+
+	fprintf(stream, "  %#14" PRIx64 " %12" PRIu64 "  ", extent->block, extent->requested);
+	if (extent->owner)
+		fprintf(stream, "session %" PRIu64, extent->owner);
+	else
+		fputs("pool", stream);
+	if (extent->origin && extent->origin != extent->owner)
+		fprintf(stream, ", from session %" PRIu64, extent->origin);
+	if (extent->holds > 1)
+		fprintf(stream, ", %" PRIu32 " holds", extent->holds);
+	fprintf(stream, ", %" PRIu64 " s", now_s > extent->since ? now_s - extent->since : 0);
+	text_copy(name, sizeof(name), extent->name);
+	fprintf(stream, "%s%s%s\n", *name ? ", \"" : "", name, *name ? "\"" : "");
+}
+
+int extents_write_blocks(struct mempool_pool *pool, FILE *stream)
+{
+	struct extents extents = {.pool = pool};
+	uint64_t now_s = (uint64_t)time(NULL);
+	int r;
+
+	fputs("blocks: offset, bytes asked for, whose, for how long, name\n", stream);
+	while ((r = extents_page(&extents, "visualize")) > 0)
+		for (size_t i = 0; i < extents.page->n_extents; i++)
+			if (extents.page->extents[i]->state != MEMPOOL__WIRE__EXTENT_STATE__EXTENT_FREE)
+				write_block(stream, extents.page->extents[i], now_s);
 	return r;
 }

@@ -15,3 +15,5 @@ int extents_page(struct extents *extents, const char *asked);
 void extents_deinit(struct extents *extents);
 /** extents_write_json() - the whole map as one JSON document */
 int extents_write_json(struct mempool_pool *pool, FILE *stream);
+/** extents_write_blocks() - each live block, one a line, for people */
+int extents_write_blocks(struct mempool_pool *pool, FILE *stream);

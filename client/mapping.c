@@ -66,6 +66,7 @@ static int find_or_map(struct mapping **mappingp, int fd, const struct stat *st,
 	mapping->device = st->st_dev;
 	mapping->inode = st->st_ino;
 	mapping->n_bytes = n_bytes;
+	atomic_init(&mapping->n_known, 0);
 	atomic_init(&mapping->n_refs, 1);
 	r = map(mapping, fd);
 	if (r) {

@@ -26,6 +26,7 @@ static int make_handle(struct mempool_client *client, struct call *call, const c
 		return error_set(r, "%s: mapping %llu bytes: %s", asked, (unsigned long long)reply->segment_bytes,
 				 strerror(-r));
 	}
+	mapping_know(pool->mapping, reply->first + reply->info->total);
 	client_ref(client);
 	pool->client = client;
 	pool->id = reply->info->pool;
@@ -58,7 +59,8 @@ static int open_with(struct mempool_client *client, Mempool__Wire__Request *requ
 static int check_options(const struct mempool_pool_options *options, const char *asked)
 {
 	if ((unsigned)options->lifetime > MEMPOOL_LIFETIME_POOL || (unsigned)options->fill > MEMPOOL_FILL_ZERO ||
-	    (unsigned)options->lease > MEMPOOL_LEASE_OFF || options->guard > 1 || options->reserve > 1)
+	    (unsigned)options->lease > MEMPOOL_LEASE_OFF || options->guard > 1 || options->reserve > 1 ||
+	    options->reserved)
 		return error_set(-EINVAL, "%s: an option has a value that it cannot have", asked);
 	if (options->mode & ~0777u)
 		return error_set(-EINVAL, "%s: mode %#o has more than permission bits", asked, options->mode);
@@ -166,20 +168,45 @@ int pool_destroy_by_id(struct mempool_pool *pool)
 int mempool_pool_resize(struct mempool_pool *pool, uint64_t size)
 {
 	Mempool__Wire__ResizePool resize = MEMPOOL__WIRE__RESIZE_POOL__INIT;
+	int r;
 	REQUEST(request, RESIZE_POOL, resize_pool, resize);
 
 	if (pool_check_handle(pool, "resize"))
 		return -EINVAL;
 	SET(resize, pool, pool->id);
 	SET(resize, size, size);
-	return client_do(pool->client, &request, pool->id, "resize");
+	r = client_do(pool->client, &request, pool->id, "resize");
+	if (!r)
+		mapping_know(pool->mapping, pool->first + round_up(size, MEMPOOL_ALIGNMENT));
+	return r;
 }
 
 /* ---- addresses ---- */
 
+/*
+ * A pool may have grown by another's hand. So an offset above what is known is asked about, once; where nobody can tell (no
+ * daemon, pool destroyed), what is mapped counts as inside: a wrong NULL would break a program that did nothing wrong.
+ */
+static bool grew_over(struct mempool_pool *pool, uint64_t offset)
+{
+	struct mempool_pool_info info = {.struct_size = sizeof(info)};
+
+	if (mempool_pool_get_info(pool, &info))
+		return true;
+	mapping_know(pool->mapping, pool->first + info.total);
+	return offset < pool->first + info.total;
+}
+
+static bool is_inside(struct mempool_pool *pool, uint64_t offset)
+{
+	if (offset < pool->first || offset >= pool->mapping->n_bytes)
+		return false;
+	return offset < atomic_load_explicit(&pool->mapping->n_known, memory_order_relaxed) || grew_over(pool, offset);
+}
+
 void *mempool_ptr(struct mempool_pool *pool, mempool_offset offset)
 {
-	if (!pool || offset < pool->first || offset >= pool->mapping->n_bytes)
+	if (!pool || !is_inside(pool, offset))
 		return NULL;
 	return pool->mapping->base + offset;
 }
@@ -191,5 +218,5 @@ mempool_offset mempool_offset_of(struct mempool_pool *pool, const void *address)
 	if (!pool || (uintptr_t)address < (uintptr_t)pool->mapping->base)
 		return MEMPOOL_NULL;
 	offset = (uint64_t)((uintptr_t)address - (uintptr_t)pool->mapping->base);
-	return offset < pool->first || offset >= pool->mapping->n_bytes ? MEMPOOL_NULL : offset;
+	return is_inside(pool, offset) ? offset : MEMPOOL_NULL;
 }

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "ctl/command.h"
 
@@ -51,10 +52,11 @@ static error_t alloc_parse(int key, char *arg, struct argp_state *state)
 static enum exit_code alloc_failed(const char *name, const struct alloc *alloc, int r)
 {
 	char size[UNITS_TEXT_BYTES], hint[160];
+	bool can_grow = strstr(mempool_last_error(), "grow the pool"); /* the daemon knows whether that would help */
 
-	snprintf(hint, sizeof(hint), "'mempoolctl resize %s SIZE' grows it", name);
-	return error_of_library(r, r == -ENOSPC ? hint : NULL, "alloc of %s bytes in '%s'",
-				size_format(alloc->size, size), name);
+	snprintf(hint, sizeof(hint), "'mempoolctl resize %s SIZE' does", name);
+	return error_of_library(r, can_grow ? hint : NULL, "alloc of %s bytes in '%s'", size_format(alloc->size, size),
+				name);
 }
 
 /* get_blocks() - all of them, published, or none. Return: EXIT_DONE, or what was reported */

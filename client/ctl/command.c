@@ -27,7 +27,7 @@ static const struct argp_option global_options[] = {
 	 "/run/mempoold/mempoold.sock",
 	 0},
 	{"json", OPTION_JSON, NULL, 0, "One JSON document instead of text", 0},
-	{"color", OPTION_COLOR, "WHEN", 0, "auto, always or never; auto: on a terminal, unless NO_COLOR is set", 0},
+	{"color", OPTION_COLOR, "WHEN", 0, "auto (on a terminal), always or never; never where NO_COLOR is set", 0},
 	{"timeout", OPTION_TIMEOUT, "SECONDS", 0, "Longest wait for a silent daemon (10)", 0},
 	{"help", OPTION_HELP, NULL, 0, "Show this", -1},
 	{"version", OPTION_VERSION, NULL, 0, "Show the version", -1},

@@ -38,9 +38,9 @@ struct command {
 	enum exit_code (*run)(struct ctl *ctl, int argc, char *argv[]);
 };
 
-extern const struct command alloc_command, check_command, create_command, demo_command, destroy_command, find_command,
-	free_command, list_command, log_command, ping_command, resize_command, sessions_command, stats_command,
-	viz_command;
+extern const struct command alloc_command, bench_command, check_command, create_command, demo_command, destroy_command,
+	find_command, free_command, list_command, log_command, ping_command, resize_command, sessions_command,
+	stats_command, top_command, viz_command;
 
 /** command_parse() - options of @command and global ones into @options and @ctl, arguments into ctl->args; ends on misuse */
 void command_parse(struct ctl *ctl, const struct command *command, int argc, char *argv[], void *options);

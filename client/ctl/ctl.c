@@ -13,6 +13,8 @@
 #include "ctl/command.h"
 #include "ctl/suggest.h"
 
+#define SOCKET_PATH_MAX 107 /* sizeof(sockaddr_un.sun_path), less a NUL */
+
 /* ---- connect ---- */
 
 static char timed_out_line[256]; /* made beforehand: a signal handler only writes */
@@ -70,6 +72,9 @@ enum exit_code ctl_connect(struct ctl *ctl, const char *asked)
 
 	if (ctl->client)
 		return EXIT_DONE;
+	if (ctl->socket_path && strlen(ctl->socket_path) > SOCKET_PATH_MAX)
+		error_usage("--socket: the path has %zu bytes, and a socket's may have %d: use a shorter one",
+			    strlen(ctl->socket_path), SOCKET_PATH_MAX);
 	if (ctl->timeout_ms >= 0)
 		timer_start(ctl, asked);
 	r = mempool_connect(&ctl->client, ctl->socket_path);

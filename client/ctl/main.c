@@ -13,9 +13,9 @@
 #include "ctl/suggest.h"
 
 static const struct command *const commands[] = {
-	&ping_command, &create_command, &list_command,	   &alloc_command, &find_command,
-	&free_command, &stats_command,	&sessions_command, &viz_command,   &check_command,
-	&log_command,  &resize_command, &destroy_command,  &demo_command,
+	&ping_command,	  &create_command,   &list_command,  &alloc_command, &find_command, &free_command,
+	&stats_command,	  &sessions_command, &viz_command,   &check_command, &log_command,  &resize_command,
+	&destroy_command, &demo_command,     &bench_command, &top_command,
 };
 
 static const struct command *command_by_name(const char *name)

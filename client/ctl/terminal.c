@@ -37,9 +37,9 @@ bool terminal_has_color(enum color_when when, int fd)
 {
 	const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
 
-	if (when != COLOR_AUTO)
-		return when == COLOR_ALWAYS;
 	if (no_color && *no_color) /* no-color.org: when present and not empty */
 		return false;
+	if (when != COLOR_AUTO)
+		return when == COLOR_ALWAYS;
 	return isatty(fd) && term && strcmp(term, "dumb");
 }

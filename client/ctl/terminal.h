@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 enum color_when {
-	COLOR_AUTO, /* on a terminal, unless NO_COLOR is set or TERM is dumb */
+	COLOR_AUTO, /* on a terminal, unless TERM is dumb; $NO_COLOR turns off all of them */
 	COLOR_ALWAYS,
 	COLOR_NEVER,
 };

@@ -219,7 +219,7 @@ int map_init_empty(struct extent_map *map, struct ledger *ledger, uint64_t first
 	for (unsigned fl = 0; fl < EXTENT_FL_N; fl++)
 		for (unsigned sl = 0; sl < EXTENT_SL_N; sl++)
 			map->class_root[fl][sl] = EXTENT_NONE;
-	r = hash_init(map);
+	r = hash_init(map, 0);
 	return r ? r : intent_reserve(ledger, INTENT_N_LEAST);
 }
 

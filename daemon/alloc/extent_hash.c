@@ -30,13 +30,15 @@ uint32_t hash_bucket(const struct extent_map *map, uint64_t offset)
 	return index < map->n_buckets ? index : index & (level - 1);
 }
 
-int hash_init(struct extent_map *map)
+int hash_init(struct extent_map *map, uint64_t n_expected)
 {
-	uint32_t n = N_BUCKETS_FIRST;
+	uint32_t n_max = map->ledger->tables[LEDGER_BUCKETS].n_max, n = N_BUCKETS_FIRST;
 	int r;
 
-	if (n > map->ledger->tables[LEDGER_BUCKETS].n_max)
-		n = level_of(map->ledger->tables[LEDGER_BUCKETS].n_max);
+	if (n_expected * 2 / 3 + 1 > n)
+		n = n_expected * 2 / 3 + 1 < n_max ? (uint32_t)(n_expected * 2 / 3 + 1) : n_max;
+	if (n > n_max)
+		n = level_of(n_max);
 	r = ledger_reserve(map->ledger, LEDGER_BUCKETS, n);
 	if (r)
 		return r;
@@ -90,6 +92,11 @@ void hash_insert(struct extent_map *map, uint32_t extent)
 	head = bucket(map, hash_bucket(map, extent_offset(map, extent)));
 	extent_links(map, extent)->hash_next = *head;
 	*head = extent;
+}
+
+void hash_prefetch(const struct extent_map *map, uint64_t offset)
+{
+	__builtin_prefetch(bucket(map, hash_bucket(map, offset)), 1);
 }
 
 void hash_remove(struct extent_map *map, uint32_t extent)

@@ -50,8 +50,11 @@ uint32_t gap_best_fit(const struct extent_map *map, uint64_t size);
 /* extent_hash.c: live extents by offset */
 /** hash_bucket() - the bucket that a block at @offset belongs to */
 uint32_t hash_bucket(const struct extent_map *map, uint64_t offset);
-int hash_init(struct extent_map *map);
+/** hash_init() - empty, with as many buckets as @n_expected blocks need. Return: 0; -ENOSPC */
+int hash_init(struct extent_map *map, uint64_t n_expected) MUST_CHECK;
 int hash_reserve(struct extent_map *map, uint64_t n_more);
 void hash_insert(struct extent_map *map, uint32_t extent);
+/** hash_prefetch() - a block at @offset will be inserted soon */
+void hash_prefetch(const struct extent_map *map, uint64_t offset);
 void hash_remove(struct extent_map *map, uint32_t extent);
 uint32_t hash_find(const struct extent_map *map, uint64_t offset);

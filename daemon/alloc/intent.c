@@ -1,10 +1,17 @@
 // SPDX-License-Identifier: MIT
 #include "alloc/intent.h"
 
+/* The words of the header that are noted. */
+static bool is_of_header(uint64_t at)
+{
+	return at == offsetof(struct ledger_header, total_bytes) || at == offsetof(struct ledger_header, free_total) ||
+	       at == offsetof(struct ledger_header, failed_total) || at == offsetof(struct ledger_header, peak_used);
+}
+
 /* The word at @at, if it is one that counts: of the header, or of an element of a table. */
 static _Atomic uint64_t *word_at(const struct ledger *ledger, uint64_t at)
 {
-	bool counts = at == offsetof(struct ledger_header, total_bytes); /* the one word of the header that is noted */
+	bool counts = is_of_header(at);
 
 	if (at % sizeof(uint64_t))
 		return NULL;

@@ -99,7 +99,28 @@ int ledger_peek(int fd, struct ledger_header *header)
 	return 0;
 }
 
-/* What counts has its pages: they are there already, unless somebody has meddled with the object. */
+/* All at once instead of one fault for each page: a million blocks have 19,000. Where the kernel cannot (before 5.14), faults do. */
+static void map_pages(const struct ledger *ledger, uint64_t offset, uint64_t n_bytes)
+{
+	(void)madvise(ledger->map + offset, n_bytes, MADV_POPULATE_WRITE);
+}
+
+/* Whether the object has as many pages as count: a header that says more is not followed until memory is full. */
+static bool has_pages_for(const struct ledger *ledger)
+{
+	uint64_t n_bytes = LEDGER_PAGE, n;
+	struct stat st;
+
+	for (int id = 0; id < LEDGER_TABLE_N; id++) {
+		n = atomic_load_explicit(&ledger->header->n_backed[id], memory_order_relaxed);
+		if (n > ledger->tables[id].n_max)
+			return false;
+		n_bytes += round_up(n * ledger->tables[id].elem_bytes, LEDGER_PAGE);
+	}
+	return !fstat(ledger->fd, &st) && (uint64_t)st.st_blocks * 512 >= n_bytes;
+}
+
+/* What counts has its pages: these calls find it so, unless pages of others were taken for them. */
 static int back_again(struct ledger *ledger)
 {
 	int r = back(ledger->fd, 0, LEDGER_PAGE);
@@ -109,12 +130,12 @@ static int back_again(struct ledger *ledger)
 		struct ledger_table *table = &ledger->tables[id];
 		uint64_t n = atomic_load_explicit(&ledger->header->n_backed[id], memory_order_relaxed), n_bytes;
 
-		if (n > table->n_max)
-			return LEDGER_E_DAMAGED;
 		table->n_backed = (uint32_t)n;
 		n_bytes = round_up(n * table->elem_bytes, LEDGER_PAGE);
 		if (n_bytes)
 			r = back(ledger->fd, table->file_offset, n_bytes);
+		if (n_bytes && !r)
+			map_pages(ledger, table->file_offset, n_bytes);
 		ledger->backed_bytes += n_bytes;
 	}
 	return r;
@@ -135,7 +156,7 @@ int ledger_open(struct ledger *ledger, int fd, const struct ledger_shape *shape)
 	if (r)
 		return r;
 	opened.fd = fd;
-	r = back_again(&opened);
+	r = has_pages_for(&opened) ? back_again(&opened) : LEDGER_E_DAMAGED;
 	if (!r)
 		r = intent_take_back(&opened);
 	if (r) {

@@ -67,7 +67,7 @@ struct ledger_header {
 	/* of a pool */
 	_Atomic uint64_t total_bytes; /* its present size */
 	_Atomic uint64_t n_recent;    /* entries ever written to RECENT */
-	_Atomic uint64_t free_total;  /* for people, as are the next two: as of the last commit */
+	_Atomic uint64_t free_total;  /* this and the next two are figures, noted like truth */
 	_Atomic uint64_t failed_total;
 	_Atomic uint64_t peak_used;
 	uint64_t pool_id;

@@ -168,6 +168,8 @@ static int allocate(int fd, uint64_t offset, uint64_t n_bytes)
 {
 	int r;
 
+	if (!n_bytes) /* the first unit, if it is a page: nobody's, and nobody sets its bit but in books that are damaged */
+		return 0;
 	do {
 		r = posix_fallocate(fd, (off_t)offset, (off_t)n_bytes);
 	} while (r == EINTR);
@@ -304,9 +306,11 @@ unsigned backing_check(const struct backing *backing, FILE *report)
 
 /* ---- after a restart ---- */
 
-static uint64_t kernel_bytes(int fd, struct stat *st)
+static uint64_t kernel_bytes(int fd)
 {
-	return fstat(fd, st) ? UINT64_MAX : (uint64_t)st->st_blocks * 512;
+	struct stat st;
+
+	return fstat(fd, &st) ? 0 : (uint64_t)st.st_blocks * 512;
 }
 
 /* Back again what the bits say is there: the calls find most of it so. */
@@ -333,43 +337,58 @@ static void punch_clear_bits(struct backing *backing, uint64_t n)
 	}
 }
 
-/* Return: 0; BACKING_E_EXHAUSTED; -errno */
-static int mend_object(struct backing *backing, uint64_t n, uint64_t n_bytes)
+/* Of a growth that never came to its commit. */
+static void forget_bits_beyond(const struct backing *backing, uint64_t n)
+{
+	uint64_t end = (uint64_t)backing->ledger->tables[LEDGER_BACKED].n_backed * 64, unit = n;
+
+	for (; (unit = find_bit(backing, unit, end, true)) < end; unit++)
+		atomic_fetch_and_explicit(word_of(backing, unit), ~(UINT64_C(1) << unit % 64), memory_order_release);
+}
+
+/* @missingp: out: bytes that were not there and are again, charged to the budget. Return: 0; BACKING_E_EXHAUSTED; -errno */
+static int mend_object(struct backing *backing, uint64_t n, uint64_t n_bytes, uint64_t *missingp)
 {
 	uint64_t kernel;
 	struct stat st;
-	int r = 0;
+	int r;
 
-	kernel = kernel_bytes(backing->fd, &st);
-	if (kernel == UINT64_MAX ||
-	    ((uint64_t)st.st_size < backing->segment_bytes && ftruncate(backing->fd, (off_t)backing->segment_bytes)))
+	if (fstat(backing->fd, &st) ||
+	    ((uint64_t)st.st_size != backing->segment_bytes && ftruncate(backing->fd, (off_t)backing->segment_bytes)))
 		return -errno;
-	if (kernel < n_bytes)
+	kernel = kernel_bytes(backing->fd);
+	*missingp = kernel < n_bytes ? n_bytes - kernel : 0;
+	if (*missingp) {
+		if (budget_spend(backing->budget, backing->fd, *missingp))
+			return BACKING_E_EXHAUSTED;
 		r = back_set_bits(backing, n);
-	if (!r && kernel_bytes(backing->fd, &st) > n_bytes)
+		if (r) {
+			budget_give_back(backing->budget, *missingp);
+			return r;
+		}
+	}
+	if (kernel_bytes(backing->fd) > n_bytes)
 		punch_clear_bits(backing, n);
-	return r;
+	return 0;
 }
 
 int backing_recover(struct backing *backing, struct ledger *ledger, struct budget *budget, int fd, uint32_t unit_bytes,
 		    uint64_t segment_bytes)
 {
-	uint64_t n = n_units(segment_bytes, unit_bytes), n_bits, n_bytes = 0;
+	uint64_t n = n_units(segment_bytes, unit_bytes), n_bytes = 0, missing = 0;
 	int r;
 
 	r = backing_init(backing, ledger, budget, fd, unit_bytes, segment_bytes);
 	if (r)
 		return r;
-	n_bits = (uint64_t)ledger->tables[LEDGER_BACKED].n_backed * 64;
-	if (find_bit(backing, n, n_bits, true) < n_bits)
-		return BACKING_E_DAMAGED;
+	forget_bits_beyond(backing, n);
 	for (uint64_t unit = 0; (unit = find_bit(backing, unit, n, true)) < n; unit++)
 		n_bytes += range_bytes(backing, unit, unit + 1);
 	if (fd >= 0)
-		r = mend_object(backing, n, n_bytes);
+		r = mend_object(backing, n, n_bytes, &missing);
 	if (r)
 		return r;
 	atomic_store_explicit(&backing->backed_bytes, n_bytes, memory_order_relaxed);
-	budget_take_over(budget, n_bytes);
+	budget_take_over(budget, n_bytes - missing);
 	return 0;
 }

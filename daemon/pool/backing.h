@@ -29,7 +29,6 @@ struct backing {
 
 enum {
 	BACKING_E_EXHAUSTED = 1,
-	BACKING_E_DAMAGED,
 };
 
 /** backing_unit_bytes() - bytes that one bit stands for, so that the bits of @segment_bytes_max are 1 MiB at most */
@@ -43,9 +42,10 @@ int backing_init(struct backing *backing, struct ledger *ledger, struct budget *
 /**
  * backing_recover() - as backing_init(), but what the bits say is backed already
  * @fd: -1: the object is not looked at, and nothing can be backed
- * Mends what a kill or a client left: an object that is too short is lengthened, pages that are gone are there again (reading
- * zero), pages that no bit stands for are given back.
- * Return: 0; BACKING_E_DAMAGED: a bit beyond the end; BACKING_E_EXHAUSTED; -errno
+ * Mends what a kill or a client left: the object has the length that the books say, bits beyond it are those of a growth that
+ * did not happen and are cleared, pages that are gone are there again (reading zero), pages that no bit stands for are given
+ * back.
+ * Return: 0; BACKING_E_EXHAUSTED: the budget or the kernel has no pages for what is gone; -errno
  */
 int backing_recover(struct backing *backing, struct ledger *ledger, struct budget *budget, int fd, uint32_t unit_bytes,
 		    uint64_t segment_bytes) MUST_CHECK;

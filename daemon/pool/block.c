@@ -208,7 +208,7 @@ int pool_alloc(struct pool_member *member, uint64_t size, uint64_t alignment, un
 		return POOL_E_INVALID;
 	alignment = alignment < EXTENT_GRANULE ? EXTENT_GRANULE : alignment;
 	pool_lock(pool);
-	if (!result_find(member, &r, blockp)) {
+	if (!result_find(member, RECENT_ALLOC, &r, blockp)) {
 		r = note_failure(
 			pool, block_alloc(pool, member->index, member->session, 1, &size, alignment, flags, &extent));
 		if (!r)
@@ -222,6 +222,7 @@ int pool_alloc(struct pool_member *member, uint64_t size, uint64_t alignment, un
 int pool_alloc_batch(struct pool_member *member, size_t n, const uint64_t sizes[], unsigned flags, uint64_t offsets[])
 {
 	struct pool *pool = member->pool;
+	uint32_t batch;
 	int r;
 
 	for (size_t i = 0; i < n; i++)
@@ -229,12 +230,12 @@ int pool_alloc_batch(struct pool_member *member, size_t n, const uint64_t sizes[
 			return POOL_E_INVALID;
 	pool_lock(pool);
 	if (!result_find_batch(member, &r, offsets, n)) {
-		r = result_reserve_batch(member, n);
+		r = result_take_batch(member, n, &batch);
 		if (!r)
 			r = block_alloc(pool, member->index, member->session, n, sizes, EXTENT_GRANULE, flags, offsets);
 		for (size_t i = 0; !r && i < n; i++)
 			offsets[i] = block_offset(pool, (uint32_t)offsets[i]);
-		result_put_batch(member, note_failure(pool, r), offsets, n);
+		result_put_batch(member, note_failure(pool, r), batch, offsets, n);
 	}
 	pool_unlock(pool);
 	return r;
@@ -279,7 +280,7 @@ int pool_find(struct pool_member *member, const void *name, size_t n_name_bytes,
 	int r = 0;
 
 	pool_lock(pool);
-	if (!retain || !result_find(member, &r, blockp)) {
+	if (!retain || !result_find(member, RECENT_ACQUIRE, &r, blockp)) {
 		index = pool->is_destroyed ? POOL_NONE : block_name_find(pool, name, n_name_bytes);
 		if (index == POOL_NONE)
 			r = pool->is_destroyed ? POOL_E_DESTROYED : POOL_E_NO_NAME;
@@ -321,7 +322,7 @@ int pool_free(struct pool_member *member, uint64_t offset)
 	int r;
 
 	pool_lock(member->pool);
-	if (!result_find(member, &r, NULL))
+	if (!result_find(member, RECENT_FREE, &r, NULL))
 		r = result_put(member, RECENT_FREE, free_locked(member, offset), &block);
 	pool_unlock(member->pool);
 	return r;
@@ -358,11 +359,11 @@ int pool_free_batch(struct pool_member *member, size_t n, const uint64_t offsets
 		    size_t *n_failedp)
 {
 	struct free_progress progress;
-	int r = 0;
+	int r;
 
 	*n_failedp = 0;
 	pool_lock(member->pool);
-	result_find_progress(member, &progress);
+	r = result_find_progress(member, n, &progress);
 	if (progress.n_failed)
 		failed[(*n_failedp)++] = progress.first_failed;
 	while (!r && progress.n_done < n)
@@ -392,7 +393,7 @@ int pool_retain(struct pool_member *member, uint64_t offset)
 	int r;
 
 	pool_lock(member->pool);
-	if (!result_find(member, &r, NULL))
+	if (!result_find(member, RECENT_RETAIN, &r, NULL))
 		r = result_put(member, RECENT_RETAIN, retain_locked(member, offset), &block);
 	pool_unlock(member->pool);
 	return r;
@@ -431,7 +432,7 @@ int pool_take(struct pool_member *member, uint64_t offset, uint64_t from_session
 	int r;
 
 	pool_lock(member->pool);
-	if (!result_find(member, &r, NULL))
+	if (!result_find(member, RECENT_TAKE, &r, NULL))
 		r = result_put(member, RECENT_TAKE, take_locked(member, offset, from_session), &block);
 	pool_unlock(member->pool);
 	return r;
@@ -453,7 +454,7 @@ static int publish_locked(struct pool_member *member, uint64_t offset, const voi
 	if (named != POOL_NONE) /* the same again is no mistake */
 		return name_record(pool, named)->extent == extent ? 0 : POOL_E_NAME_TAKEN;
 	if (n_name_bytes && extent_flags(&pool->map, extent) & EXTENT_NAMED)
-		return POOL_E_NAME_TAKEN; /* one block, one name */
+		return POOL_E_NAMED;
 	r = n_name_bytes ? record_reserve(pool, &pool->names) : 0;
 	if (r)
 		return r;
@@ -472,10 +473,10 @@ int pool_publish(struct pool_member *member, uint64_t offset, const void *name, 
 	const struct pool_block block = {.offset = offset};
 	int r;
 
-	if (n_name_bytes > NAME_BYTES_MAX)
+	if (n_name_bytes && !name_is_valid(name, n_name_bytes)) /* a recovery would refuse it */
 		return POOL_E_INVALID;
 	pool_lock(member->pool);
-	if (!result_find(member, &r, NULL))
+	if (!result_find(member, RECENT_PUBLISH, &r, NULL))
 		r = result_put(member, RECENT_PUBLISH, publish_locked(member, offset, name, n_name_bytes), &block);
 	pool_unlock(member->pool);
 	return r;

@@ -64,7 +64,19 @@ static void say_pool(struct sentence *sentence, const struct pool *pool)
 		say(sentence, " in pool \"%.*s\": ", (int)pool->options.n_name_bytes, pool->options.name);
 }
 
-void pool_explain_full(struct pool *pool, int outcome, uint64_t size, char *out, size_t n_bytes)
+static void say_help(struct sentence *sentence, const struct pool *pool, int outcome, uint64_t total)
+{
+	if (outcome == POOL_E_UNBACKED) {
+		say(sentence, "; free blocks or other files in /dev/shm");
+	} else if (total < pool->options.max_size) {
+		say(sentence, "; free blocks, or grow the pool: it may have ");
+		say_size(sentence, pool->options.max_size);
+	} else {
+		say(sentence, "; free blocks, or create a larger pool: this one was not made to grow");
+	}
+}
+
+void pool_explain_full(struct pool *pool, int outcome, uint64_t size, uint64_t alignment, char *out, size_t n_bytes)
 {
 	struct sentence sentence = {.text = out, .n_bytes = n_bytes};
 	struct pool_holder holders[N_EXPLAINED];
@@ -77,6 +89,10 @@ void pool_explain_full(struct pool *pool, int outcome, uint64_t size, char *out,
 	pool_stats(pool, &stats);
 	say(&sentence, "allocating ");
 	say_size(&sentence, size);
+	if (alignment > EXTENT_GRANULE) {
+		say(&sentence, " at a multiple of ");
+		say_size(&sentence, alignment);
+	}
 	say_pool(&sentence, pool);
 	say_size(&sentence, stats.free);
 	say(&sentence, " of ");
@@ -89,6 +105,5 @@ void pool_explain_full(struct pool *pool, int outcome, uint64_t size, char *out,
 		say(&sentence, " is backed)");
 	}
 	say_holders(&sentence, holders, n);
-	say(&sentence, "; %s",
-	    outcome == POOL_E_UNBACKED ? "free blocks or other files in /dev/shm" : "free blocks or grow the pool");
+	say_help(&sentence, pool, outcome, stats.total);
 }

@@ -78,6 +78,7 @@ static int join_locked(struct pool *pool, const struct pool_identity *who, struc
 		return r;
 	member->index = record_take(pool, &pool->member_records);
 	pool->members[member->index] = member;
+	result_begin(pool, member->index);
 	write_record(pool, member, who);
 	link_member(pool, member);
 	recent_add(pool, member, RECENT_JOIN, 0, 0, 0);
@@ -154,12 +155,12 @@ int member_recover(struct pool *pool)
 		return -ENOMEM;
 	pool->n_members_alloced = n + 1;
 	pool->member_records.n_high = pool->member_records.n = n;
-	for (uint32_t i = n; !r && i-- > 0;) {
+	for (uint32_t i = n; i-- > 0;)
 		if (member_record(pool, i)->state == MEMBER_UNUSED)
 			record_give(pool, &pool->member_records, i);
-		else
+	for (uint32_t i = 0; !r && i < n; i++) /* ids rise with the index, mostly */
+		if (member_record(pool, i)->state != MEMBER_UNUSED)
 			r = member_of_record(pool, i);
-	}
 	return r;
 }
 

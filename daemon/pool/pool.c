@@ -254,7 +254,7 @@ int pool_resize(struct pool *pool, struct pool_member *asker, uint64_t size, uns
 	else if (pool->options.reserve || pthread_rwlock_trywrlock(&pool->length_lock))
 		return POOL_E_SLOW;
 	pool_lock(pool);
-	if (!asker || !result_find(asker, &r, NULL)) {
+	if (!asker || !result_find(asker, RECENT_RESIZE, &r, NULL)) {
 		r = resize_locked(pool, total);
 		if (asker)
 			result_put(asker, RECENT_RESIZE, r, &block);

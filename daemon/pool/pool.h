@@ -49,6 +49,7 @@ enum pool_outcome {	 /* foreseen; the server's table turns them into status and 
 	POOL_E_ABOVE_MAX, /* resize above max_size */
 	POOL_E_INVALID,	  /* an argument that no pool could serve */
 	POOL_E_DAMAGED,	  /* its books cannot be right, or its objects are not there: not recovered */
+	POOL_E_NAMED,	  /* publish: the block has another name already */
 	POOL_E_SLOW,	  /* call again with POOL_MAY_BLOCK, off the loop; nothing changed */
 	POOL_OUTCOME_N,
 };
@@ -339,8 +340,8 @@ struct pool_fault {
 uint32_t pool_check(struct pool *pool, struct pool_fault faults[], uint32_t n_max);
 void pool_dump(struct pool *pool, FILE *out);
 
-/** pool_explain_full() - why an alloc of @size bytes failed: asked, free, largest gap, backed, top holders; [n_bytes] */
-void pool_explain_full(struct pool *pool, int outcome, uint64_t size, char *out, size_t n_bytes);
+/** pool_explain_full() - why an alloc of @size bytes (at @alignment, 0: any) failed: asked, free, largest gap, backed, top holders, what helps; [n_bytes] */
+void pool_explain_full(struct pool *pool, int outcome, uint64_t size, uint64_t alignment, char *out, size_t n_bytes);
 
 /** pool_decay_step() - punch large gaps that are old enough, one step; off the loop. Return: ms until there is more to do; 0 = now; UINT64_MAX = nothing */
 uint64_t pool_decay_step(struct pool *pool);

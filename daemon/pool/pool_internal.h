@@ -70,7 +70,8 @@ struct result_record {		 /* what one request was answered */
 	_Atomic uint64_t offset; /* of the block; of a batch of frees: the first that failed */
 	_Atomic uint64_t size;	 /* of the block; of a batch: how many are done */
 	_Atomic uint64_t old_size;
-	_Atomic uint64_t flags; /* RESULT_MOVED; of a batch of frees: how many failed */
+	_Atomic uint64_t
+		flags; /* bits 0-31 RESULT_MOVED, or of a batch of frees how many failed; 32-39 what was asked */
 };
 
 struct result_ring { /* of one member, same index: request @id in slot @id % POOL_RESULTS_N */
@@ -102,6 +103,7 @@ struct name_record {
 
 #define RESULT_UNDER_WAY (UINT64_C(1) << 63)
 #define RESULT_MOVED	 UINT64_C(1)
+#define RESULT_BATCH	 0x80u /* beside an enum recent_what: of what was asked */
 #define RECENT_N	 4096u
 
 /* ---- the pool ---- */
@@ -188,14 +190,21 @@ static inline void pool_hand_over(struct pool *pool)
 	pool_lock_after_others(pool);
 }
 
+/* A figure is counted with the operation, or not at all. */
+static inline void keep_figure(struct pool *pool, _Atomic uint64_t *word, uint64_t value)
+{
+	if (atomic_load_explicit(word, memory_order_relaxed) != value)
+		intent_set(&pool->ledger, word, value);
+}
+
 /* What was done since the last commit stays, whatever comes; letting go of the mutex does this too. */
 static inline void pool_commit(struct pool *pool)
 {
 	struct ledger_header *header = pool->ledger.header;
 
-	intent_store(&header->free_total, pool->free_total);
-	intent_store(&header->failed_total, pool->failed_total);
-	intent_store(&header->peak_used, pool->peak_used);
+	keep_figure(pool, &header->free_total, pool->free_total);
+	keep_figure(pool, &header->failed_total, pool->failed_total);
+	keep_figure(pool, &header->peak_used, pool->peak_used);
 	intent_commit(&pool->ledger);
 }
 
@@ -364,24 +373,30 @@ unsigned hold_check(const struct pool *pool, FILE *report);
 
 /* ---- result.c: under the mutex, by the member's session ---- */
 
-/** result_find() - whether the request that @member is executing was answered before; *rp and *blockp (or NULL) are the answer */
-bool result_find(struct pool_member *member, int *rp, struct pool_block *blockp);
+/**
+ * result_find() - whether the request that @member is executing was answered before; *rp and *blockp (or NULL) are the answer
+ * The same id with another request is a client that breaks the rules: POOL_E_INVALID.
+ */
+bool result_find(struct pool_member *member, enum recent_what what, int *rp, struct pool_block *blockp);
 /** result_put() - the answer to it, as part of the operation. POOL_E_SLOW is none. Return: @r */
 int result_put(struct pool_member *member, enum recent_what what, int r, const struct pool_block *block);
-/** result_reserve_batch() - room for the offsets of a batch of @n. Return: 0; -ENOSPC */
-int result_reserve_batch(struct pool_member *member, size_t n) MUST_CHECK;
+/** result_take_batch() - records for the offsets of a batch of @n, in a chain. Return: 0; -ENOSPC */
+int result_take_batch(struct pool_member *member, size_t n, uint32_t *batchp) MUST_CHECK;
 bool result_find_batch(struct pool_member *member, int *rp, uint64_t offsets[], size_t n);
-int result_put_batch(struct pool_member *member, int r, const uint64_t offsets[], size_t n);
+/** result_put_batch() - @batch is given back unless @r is 0 */
+int result_put_batch(struct pool_member *member, int r, uint32_t batch, const uint64_t offsets[], size_t n);
 
 struct free_progress { /* of a batch of frees */
 	size_t n_done;
 	int first_outcome;
 	uint64_t first_failed, n_failed;
 };
-/** result_find_progress() - Return: true: all of it is done */
-bool result_find_progress(struct pool_member *member, struct free_progress *progress);
+/** result_find_progress() - of a batch of @n. Return: 0; POOL_E_INVALID: as result_find() */
+int result_find_progress(struct pool_member *member, size_t n, struct free_progress *progress) MUST_CHECK;
 /** result_put_progress() - how far it is, as part of the operation; @is_done: all of it */
 void result_put_progress(struct pool_member *member, const struct free_progress *progress, bool is_done);
+/** result_begin() - of a new member's @index: whatever stands in its ring is nobody's */
+void result_begin(struct pool *pool, uint32_t index);
 /** result_forget_all() - of a member that leaves */
 void result_forget_all(struct pool_member *member);
 /** result_recover() - after a restart: batches without a result are unused; results are judged. Return: false: damaged */

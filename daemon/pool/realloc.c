@@ -181,7 +181,7 @@ int pool_realloc(struct pool_member *member, uint64_t offset, uint64_t size, uns
 	if (!offset)
 		return pool_alloc(member, size, 0, flags, blockp);
 	pool_lock(member->pool);
-	if (!result_find(member, &r, blockp)) {
+	if (!result_find(member, RECENT_REALLOC, &r, blockp)) {
 		r = note_failure(member->pool, realloc_locked(&change, blockp));
 		result_put(member, RECENT_REALLOC, r, r ? &asked : blockp);
 	}

@@ -4,8 +4,9 @@
  * First what was under way is taken back (ledger_open()), then everything else is built from the truth, each record judged
  * before it is used; at the end nothing overlaps, nobody unknown owns anything, and what is granted is backed.
  *
- * Two objects. The data segment is longer than the books say, never shorter, but for a client that cut it; a page is there
- * without its bit, never the other way around, but for a client that punched it. Both are mended here: the books are right.
+ * Two objects. A growth lengthens the data segment first, may back the new part, and is committed last: a kill in between leaves
+ * it longer than the books say, with bits beyond their end. It is never shorter, but for a client that cut it. A page is there
+ * without its bit, never the other way around, but for a client that punched it. All are mended here: the books are right.
  *
  * A kill at any point of this leaves the truth as it was: what is stored meanwhile is derived, or the same each time.
  */
@@ -36,6 +37,12 @@ static PRINTF(3, 4) int refuse(struct recovery *recovery, int r, const char *for
 	return r;
 }
 
+/* What is wrong with this pool must not keep the others from coming up; what is wrong with the daemon does. */
+static int trouble(int r)
+{
+	return r == -EMFILE || r == -ENFILE || r == -ENOMEM ? r : POOL_E_DAMAGED;
+}
+
 static int refuse_ledger(struct recovery *recovery, int r)
 {
 	switch (r) {
@@ -50,7 +57,7 @@ static int refuse_ledger(struct recovery *recovery, int r)
 	case -ENOSPC:
 		return refuse(recovery, POOL_E_UNBACKED, "there is no memory for its ledger's pages");
 	default:
-		return refuse(recovery, r, "its ledger cannot be opened: %s", strerrordesc_np(-r));
+		return refuse(recovery, trouble(r), "its ledger cannot be opened: %s", strerrordesc_np(-r));
 	}
 }
 
@@ -116,10 +123,12 @@ static int open_objects(struct recovery *recovery)
 	if (recovery->is_study)
 		return open_ledger(recovery);
 	memcpy(name, recovery->header.data_object, sizeof(recovery->header.data_object));
+	if (!strcmp(name, recovery->books.name)) /* clients write to the one, and never to the other */
+		return refuse_ledger(recovery, LEDGER_E_DAMAGED);
 	r = segment_open(&pool->data, pool->env->instance, name);
 	if (r)
-		return refuse(recovery, r == -EMFILE || r == -ENFILE || r == -ENOMEM ? r : POOL_E_DAMAGED,
-			      "its data segment %s cannot be opened: %s", name, strerrordesc_np(-r));
+		return refuse(recovery, trouble(r), "its data segment %s cannot be opened: %s", name,
+			      strerrordesc_np(-r));
 	return open_ledger(recovery);
 }
 
@@ -130,7 +139,8 @@ static int recover_backing(struct recovery *recovery)
 	uint32_t unit_bytes = backing_unit_bytes(pool_segment_bytes_for(pool->options.max_size));
 	int r;
 
-	if (!total || total % EXTENT_GRANULE || total > pool->options.max_size)
+	if (!total || total % EXTENT_GRANULE || total > pool->options.max_size ||
+	    pool->ledger.header->unit_bytes != unit_bytes)
 		return refuse_ledger(recovery, LEDGER_E_DAMAGED);
 	pool->options.size = total;
 	r = backing_recover(&pool->backing, &pool->ledger, pool->env->budget, pool->data.fd, unit_bytes,
@@ -138,9 +148,9 @@ static int recover_backing(struct recovery *recovery)
 	if (r == BACKING_E_EXHAUSTED)
 		return refuse(recovery, POOL_E_UNBACKED,
 			      "pages of its data segment were taken away, and there is no memory for others");
-	if (r == BACKING_E_DAMAGED || r == -ENOSPC)
+	if (r == -ENOSPC)
 		return refuse(recovery, POOL_E_DAMAGED, "its books of pages cannot be right");
-	return r ? refuse(recovery, r, "its data segment: %s", strerrordesc_np(-r)) : 0;
+	return r ? refuse(recovery, trouble(r), "its data segment: %s", strerrordesc_np(-r)) : 0;
 }
 
 /* ---- blocks ---- */
@@ -166,7 +176,6 @@ static int take_block(void *arg, uint32_t extent)
 	extent_map_hang(&pool->map, extent, &holding->list);
 	if (holding->oldest == EXTENT_NONE) /* they come by age */
 		holding->oldest = extent;
-	charge_blocks_always(pool, account_of(pool, owner), 1, size);
 	return 0;
 }
 
@@ -177,7 +186,9 @@ static int recover_map(struct recovery *recovery)
 
 	r = extent_map_recover(&pool->map, &pool->ledger, POOL_FIRST, pool->options.size, now_s(), take_block, recovery,
 			       recovery->why, recovery->n_why);
-	if (r == -ENOMEM || r == -ENOSPC)
+	if (r == -ENOSPC)
+		return refuse(recovery, POOL_E_UNBACKED, "there is no memory for its ledger to grow");
+	if (r == -ENOMEM)
 		return refuse(recovery, r, "there is no memory to recover it with");
 	return r == EXTENT_E_DAMAGED ? POOL_E_DAMAGED : r;
 }
@@ -206,8 +217,18 @@ static int recover_rest(struct recovery *recovery)
 	return 0;
 }
 
+/* What the lists count: a list at a time, for a block at a time would be a tenth of all. */
+static void charge_all(struct pool *pool)
+{
+	for (struct pool_member *m = pool->first; m; m = m->next)
+		charge_blocks_always(pool, m->account, m->blocks.list.n_blocks, m->blocks.list.n_bytes);
+	charge_blocks_always(pool, pool->account, pool->own.list.n_blocks, pool->own.list.n_bytes);
+	charge_blocks_always(pool, pool->account, pool->nobody.list.n_blocks, pool->nobody.list.n_bytes);
+}
+
 static void recover_figures(struct pool *pool)
 {
+	charge_all(pool);
 	pool->alloc_total = pool->free_total + pool->map.n_live;
 	note_peak(pool);
 	if (pool->options.reserve)
@@ -230,14 +251,6 @@ static void let_go(struct pool *pool)
 		free(member);
 	}
 	pool_close(pool);
-}
-
-static void give_charges_back(struct pool *pool)
-{
-	for (struct pool_member *m = pool->first; m; m = m->next)
-		uncharge_blocks(pool, m->account, m->blocks.list.n_blocks, m->blocks.list.n_bytes);
-	uncharge_blocks(pool, pool->account, pool->own.list.n_blocks, pool->own.list.n_bytes);
-	uncharge_blocks(pool, pool->account, pool->nobody.list.n_blocks, pool->nobody.list.n_bytes);
 }
 
 static int recover(struct recovery *recovery)
@@ -279,7 +292,6 @@ static int recover_open(struct recovery *recovery, const struct pool_env *env)
 	}
 	r = recover(recovery);
 	if (r) {
-		give_charges_back(recovery->pool);
 		let_go(recovery->pool);
 		return r;
 	}
@@ -294,8 +306,7 @@ int pool_recover(struct pool **poolp, const struct pool_env *env, const char *na
 
 	r = segment_open(&recovery.books, env->instance, name);
 	if (r)
-		return refuse(&recovery, r == -ENOENT || r == -EPERM || r == -EINVAL ? POOL_E_DAMAGED : r,
-			      "its ledger %s cannot be opened: %s", name, strerrordesc_np(-r));
+		return refuse(&recovery, trouble(r), "its ledger %s cannot be opened: %s", name, strerrordesc_np(-r));
 	r = recover_open(&recovery, env);
 	segment_deinit(&recovery.books);
 	if (r)

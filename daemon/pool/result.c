@@ -16,9 +16,15 @@
 
 #define N_OFFSETS N_ELEMENTS(((struct batch_record *)0)->offsets)
 
+/* A client chooses its ids; what would look like a batch under way is not kept. */
+static uint64_t id_of(const struct pool_member *member)
+{
+	return member->call.id < RESULT_UNDER_WAY ? member->call.id : 0;
+}
+
 static struct result_record *slot_of(const struct pool_member *member)
 {
-	return &result_ring(member->pool, member->index)->records[member->call.id % POOL_RESULTS_N];
+	return &result_ring(member->pool, member->index)->records[id_of(member) % POOL_RESULTS_N];
 }
 
 static struct batch_record *batch_record(const struct pool *pool, uint32_t index)
@@ -41,6 +47,16 @@ static uint64_t pack_what(int outcome, uint32_t batch)
 	return (uint32_t)outcome | (uint64_t)batch << 32;
 }
 
+static unsigned asked_of(const struct result_record *record)
+{
+	return (unsigned)(load(&record->flags) >> 32 & 0xff);
+}
+
+static uint64_t pack_flags(unsigned asked, uint32_t value)
+{
+	return value | (uint64_t)asked << 32;
+}
+
 static uint32_t batch_of(const struct result_record *record)
 {
 	return load(&record->id) ? (uint32_t)(load(&record->what) >> 32) : POOL_NONE;
@@ -48,17 +64,33 @@ static uint32_t batch_of(const struct result_record *record)
 
 /* ---- forgetting ---- */
 
-/* For good, whether or not the operation comes to its commit: whoever forgets an answer knows that it has arrived. */
-static void forget(struct pool *pool, struct result_record *record)
+static void give_batch(struct pool *pool, uint32_t batch)
 {
-	uint32_t batch = batch_of(record), next;
+	uint32_t next;
 
-	intent_note(&pool->ledger, &record->id, 0);
-	intent_store(&record->id, 0);
 	for (; batch != POOL_NONE; batch = next) {
 		next = batch_record(pool, batch)->next;
 		record_give(pool, &pool->batches, batch);
 	}
+}
+
+/* For good, whether or not the operation comes to its commit: whoever forgets an answer knows that it has arrived. */
+static void forget(struct pool *pool, struct result_record *record)
+{
+	uint32_t batch = batch_of(record);
+
+	intent_note(&pool->ledger, &record->id, 0);
+	intent_store(&record->id, 0);
+	give_batch(pool, batch);
+}
+
+void result_begin(struct pool *pool, uint32_t index)
+{
+	struct result_ring *ring = result_ring(pool, index);
+
+	for (uint32_t i = 0; i < POOL_RESULTS_N; i++)
+		if (load(&ring->records[i].id))
+			intent_store(&ring->records[i].id, 0); /* no truth before the member counts */
 }
 
 void result_forget_all(struct pool_member *member)
@@ -74,7 +106,7 @@ void result_forget_all(struct pool_member *member)
 /* ---- one answer ---- */
 
 /* Fills the slot; what is beside the id counts only with it. */
-static void put(struct pool_member *member, int outcome, uint32_t batch, const struct pool_block *block)
+static void put(struct pool_member *member, unsigned asked, int outcome, uint32_t batch, const struct pool_block *block)
 {
 	struct result_record *record = slot_of(member);
 
@@ -83,27 +115,42 @@ static void put(struct pool_member *member, int outcome, uint32_t batch, const s
 	intent_store(&record->offset, block ? block->offset : 0);
 	intent_store(&record->size, block ? block->size : 0);
 	intent_store(&record->old_size, block ? block->old_size : 0);
-	intent_store(&record->flags, block && block->moved ? RESULT_MOVED : 0);
-	intent_store(&record->id, member->call.id); /* noted by forget() */
+	intent_store(&record->flags, pack_flags(asked, block && block->moved ? RESULT_MOVED : 0));
+	intent_store(&record->id, id_of(member)); /* noted by forget() */
 }
 
-int result_put(struct pool_member *member, enum recent_what what, int r, const struct pool_block *block)
+static int result_put_as(struct pool_member *member, enum recent_what what, unsigned asked, int r,
+			 const struct pool_block *block)
 {
 	if (r == POOL_E_SLOW || r == POOL_E_DESTROYED)
 		return r;
 	recent_add(member->pool, member, what, r, block ? block->offset : 0, block ? block->size : 0);
-	if (member->call.id)
-		put(member, r, POOL_NONE, r ? NULL : block);
+	if (id_of(member))
+		put(member, asked, r, POOL_NONE, r ? NULL : block);
 	return r;
 }
 
-bool result_find(struct pool_member *member, int *rp, struct pool_block *blockp)
+int result_put(struct pool_member *member, enum recent_what what, int r, const struct pool_block *block)
+{
+	return result_put_as(member, what, what, r, block);
+}
+
+static bool find(const struct pool_member *member, unsigned asked, int *rp)
 {
 	const struct result_record *record = slot_of(member);
 
-	if (!member->call.id || load(&record->id) != member->call.id)
+	if (!id_of(member) || load(&record->id) != id_of(member))
 		return false;
-	*rp = outcome_of(record);
+	*rp = asked_of(record) == asked ? outcome_of(record) : POOL_E_INVALID;
+	return true;
+}
+
+bool result_find(struct pool_member *member, enum recent_what what, int *rp, struct pool_block *blockp)
+{
+	const struct result_record *record = slot_of(member);
+
+	if (!find(member, what, rp))
+		return false;
 	if (blockp)
 		*blockp = (struct pool_block){
 			.offset = load(&record->offset),
@@ -131,73 +178,94 @@ static void forget_acked(struct pool_member *member)
 	}
 }
 
-int result_reserve_batch(struct pool_member *member, size_t n)
-{
-	if (!member->call.id)
-		return 0;
-	forget_acked(member);
-	return record_reserve_n(member->pool, &member->pool->batches, (uint32_t)(n / N_OFFSETS) + 1);
-}
-
-int result_put_batch(struct pool_member *member, int r, const uint64_t offsets[], size_t n)
+/*
+ * Taken before the blocks, not only reserved: on the way to pages the mutex may be let go of, and others take records too. They
+ * count when a result leads to them.
+ */
+int result_take_batch(struct pool_member *member, size_t n, uint32_t *batchp)
 {
 	struct pool *pool = member->pool;
-	uint32_t batch = POOL_NONE, index;
+	uint32_t n_records = (uint32_t)((n + N_OFFSETS - 1) / N_OFFSETS), index;
+	int r;
 
-	if (r == POOL_E_SLOW || r == POOL_E_DESTROYED)
-		return r;
-	for (size_t i = 0; !r && i < n; i++)
-		recent_add(pool, member, RECENT_ALLOC, 0, offsets[i], 0);
-	if (r)
-		recent_add(pool, member, RECENT_ALLOC, r, 0, 0);
-	if (!member->call.id)
-		return r;
-	for (size_t i = 0; !r && i < n; i++) {
-		if (i % N_OFFSETS == 0) {
-			index = record_take(pool, &pool->batches); /* reserved */
-			batch_record(pool, index)->next = batch;
-			batch_record(pool, index)->n = 0;
-			batch = index;
-		}
-		batch_record(pool, batch)->offsets[batch_record(pool, batch)->n++] = offsets[i];
+	*batchp = POOL_NONE;
+	if (!id_of(member))
+		return 0;
+	forget_acked(member);
+	r = record_reserve_n(pool, &pool->batches, n_records);
+	for (uint32_t i = 0; !r && i < n_records; i++) {
+		index = record_take(pool, &pool->batches);
+		batch_record(pool, index)->next = *batchp;
+		*batchp = index;
 	}
-	put(member, r, batch, NULL);
 	return r;
+}
+
+/* The first record has the first offsets. */
+static void fill_batch(const struct pool *pool, uint32_t batch, const uint64_t offsets[], size_t n)
+{
+	for (; batch != POOL_NONE; batch = batch_record(pool, batch)->next) {
+		struct batch_record *record = batch_record(pool, batch);
+
+		record->n = (uint32_t)(n < N_OFFSETS ? n : N_OFFSETS);
+		for (uint32_t i = 0; i < record->n; i++)
+			record->offsets[i] = *offsets++;
+		n -= record->n;
+	}
+}
+
+int result_put_batch(struct pool_member *member, int r, uint32_t batch, const uint64_t offsets[], size_t n)
+{
+	struct pool *pool = member->pool;
+
+	if (r) {
+		give_batch(pool, batch);
+		return result_put_as(member, RECENT_ALLOC, RECENT_ALLOC | RESULT_BATCH, r, NULL);
+	}
+	for (size_t i = 0; i < n; i++)
+		recent_add(pool, member, RECENT_ALLOC, 0, offsets[i], 0);
+	if (!id_of(member))
+		return 0;
+	fill_batch(pool, batch, offsets, n);
+	put(member, RECENT_ALLOC | RESULT_BATCH, 0, batch, NULL);
+	return 0;
 }
 
 bool result_find_batch(struct pool_member *member, int *rp, uint64_t offsets[], size_t n)
 {
-	const struct result_record *record = slot_of(member);
 	uint32_t batch;
+	size_t n_found = 0;
 
-	if (!result_find(member, rp, NULL))
+	if (!find(member, RECENT_ALLOC | RESULT_BATCH, rp))
 		return false;
-	batch = *rp ? POOL_NONE : batch_of(record);
-	for (; batch != POOL_NONE; batch = batch_record(member->pool, batch)->next) /* the last record first */
-		for (uint32_t i = batch_record(member->pool, batch)->n; i-- > 0 && n;)
-			offsets[--n] = batch_record(member->pool, batch)->offsets[i];
-	if (!*rp && n) /* the same id with another request: a client that breaks the rules */
+	batch = *rp ? POOL_NONE : batch_of(slot_of(member));
+	for (; batch != POOL_NONE; batch = batch_record(member->pool, batch)->next)
+		for (uint32_t i = 0; i < batch_record(member->pool, batch)->n; i++, n_found++)
+			if (n_found < n)
+				offsets[n_found] = batch_record(member->pool, batch)->offsets[i];
+	if (!*rp && n_found != n)
 		*rp = POOL_E_INVALID;
 	return true;
 }
 
 /* ---- batches of frees ---- */
 
-bool result_find_progress(struct pool_member *member, struct free_progress *progress)
+int result_find_progress(struct pool_member *member, size_t n, struct free_progress *progress)
 {
 	const struct result_record *record = slot_of(member);
-	uint64_t id = load(&record->id);
 
 	*progress = (struct free_progress){0};
-	if (!member->call.id || (id & ~RESULT_UNDER_WAY) != member->call.id)
-		return false;
+	if (!id_of(member) || (load(&record->id) & ~RESULT_UNDER_WAY) != id_of(member))
+		return 0;
+	if (asked_of(record) != (RECENT_FREE | RESULT_BATCH) || load(&record->size) > n)
+		return POOL_E_INVALID;
 	*progress = (struct free_progress){
 		.n_done = load(&record->size),
 		.first_outcome = outcome_of(record),
 		.first_failed = load(&record->offset),
-		.n_failed = load(&record->flags),
+		.n_failed = (uint32_t)load(&record->flags),
 	};
-	return !(id & RESULT_UNDER_WAY);
+	return 0;
 }
 
 void result_put_progress(struct pool_member *member, const struct free_progress *progress, bool is_done)
@@ -205,16 +273,16 @@ void result_put_progress(struct pool_member *member, const struct free_progress 
 	struct result_record *record = slot_of(member);
 	struct ledger *ledger = &member->pool->ledger;
 
-	if (!member->call.id)
+	if (!id_of(member))
 		return;
-	if ((load(&record->id) & ~RESULT_UNDER_WAY) != member->call.id)
+	if ((load(&record->id) & ~RESULT_UNDER_WAY) != id_of(member))
 		forget(member->pool, record);
 	/* noted each: there may be a progress before this one to go back to */
 	intent_set(ledger, &record->what, pack_what(progress->first_outcome, POOL_NONE));
 	intent_set(ledger, &record->offset, progress->first_failed);
 	intent_set(ledger, &record->size, progress->n_done);
-	intent_set(ledger, &record->flags, progress->n_failed);
-	intent_set(ledger, &record->id, member->call.id | (is_done ? 0 : RESULT_UNDER_WAY));
+	intent_set(ledger, &record->flags, pack_flags(RECENT_FREE | RESULT_BATCH, (uint32_t)progress->n_failed));
+	intent_set(ledger, &record->id, id_of(member) | (is_done ? 0 : RESULT_UNDER_WAY));
 }
 
 /* ---- after a restart ---- */
@@ -232,12 +300,36 @@ static bool mark_chain(const struct pool *pool, uint32_t batch, uint8_t *is_mark
 	return true;
 }
 
+static bool outcome_is_sound(int outcome)
+{
+	return outcome >= 0 ? outcome < POOL_OUTCOME_N : outcome > -4096; /* the kernel's errno */
+}
+
+static bool result_is_sound(const struct result_record *record)
+{
+	uint64_t id = load(&record->id), n_failed = (uint32_t)load(&record->flags);
+	unsigned asked = asked_of(record);
+
+	if (!id)
+		return true;
+	if (!(id & ~RESULT_UNDER_WAY) || !outcome_is_sound(outcome_of(record)) || !(asked & ~RESULT_BATCH) ||
+	    (asked & ~RESULT_BATCH) >= RECENT_WHAT_N)
+		return false;
+	if (asked == (RECENT_FREE | RESULT_BATCH)) /* a failure was one of those that are done */
+		return batch_of(record) == POOL_NONE && n_failed <= load(&record->size);
+	return !(id & RESULT_UNDER_WAY) &&
+	       (batch_of(record) == POOL_NONE || (asked == (RECENT_ALLOC | RESULT_BATCH) && !outcome_of(record)));
+}
+
 static bool mark_all(const struct pool *pool, uint8_t *is_marked)
 {
 	for (const struct pool_member *m = pool->first; m; m = m->next)
-		for (uint32_t i = 0; i < POOL_RESULTS_N; i++)
-			if (!mark_chain(pool, batch_of(&result_ring(pool, m->index)->records[i]), is_marked))
+		for (uint32_t i = 0; i < POOL_RESULTS_N; i++) {
+			const struct result_record *record = &result_ring(pool, m->index)->records[i];
+
+			if (!result_is_sound(record) || !mark_chain(pool, batch_of(record), is_marked))
 				return false;
+		}
 	return true;
 }
 

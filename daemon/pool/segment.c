@@ -128,7 +128,7 @@ static bool keeps(bool (*is_kept)(void *arg, const char *name), void *arg, const
 	char name[sizeof(((struct dirent *)0)->d_name) + 1] = "/";
 
 	strcpy(name + 1, file); /* fits: it is one */
-	return is_kept(arg, name);
+	return is_kept && is_kept(arg, name);
 }
 
 int segment_sweep(const char *instance, bool (*is_kept)(void *arg, const char *name), void *arg)

@@ -32,7 +32,7 @@ void segment_unlink(struct segment *segment);
 /** segment_deinit() - close; may run twice. Does not unlink. */
 void segment_deinit(struct segment *segment);
 /**
- * segment_sweep() - remove every object of @instance but the registry's own, and but those that are @kept; under the instance lock
+ * segment_sweep() - remove every object of @instance but the registry's own and those that @is_kept says (NULL: none); under the instance lock
  * Return: how many, or -errno
  */
 int segment_sweep(const char *instance, bool (*is_kept)(void *arg, const char *name), void *arg) MUST_CHECK;

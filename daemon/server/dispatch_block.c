@@ -19,13 +19,13 @@ static int answer_block(struct request *request, const struct pool_block *block)
 }
 
 /* A full pool explains itself: asked, free, largest gap, top holders. */
-static int refuse_alloc(struct request *request, int result, struct pool *pool, uint64_t size)
+static int refuse_alloc(struct request *request, int result, struct pool *pool, uint64_t size, uint64_t alignment)
 {
 	char sentence[SENTENCE_BYTES];
 
 	if (result != POOL_E_FULL && result != POOL_E_UNBACKED)
 		return request_refuse_pool(request, result, pool, "allocating %llu bytes", (llu)size);
-	pool_explain_full(pool, result, size, sentence, sizeof(sentence));
+	pool_explain_full(pool, result, size, alignment, sentence, sizeof(sentence));
 	return request_refuse(request, status_of_pool((enum pool_outcome)result).error, "%s", sentence);
 }
 
@@ -48,7 +48,8 @@ int run_alloc(struct request *request)
 			"allocating in %s: alignment %llu is not a power of two up to 2 MiB; choose one that is",
 			pool_label(member->pool).text, (llu)alloc->alignment);
 	r = pool_alloc(member, alloc->size, alloc->alignment, request->flags, &block);
-	return r ? refuse_alloc(request, r, member->pool, alloc->size) : answer_block(request, &block);
+	return r ? refuse_alloc(request, r, member->pool, alloc->size, alloc->alignment)
+		 : answer_block(request, &block);
 }
 
 int run_free(struct request *request)
@@ -81,8 +82,11 @@ int run_realloc(struct request *request)
 				      "reallocating 0x%llx in %s to 0 bytes: the block stays as it is; free it instead",
 				      (llu)message->offset, pool_label(member->pool).text);
 	r = pool_realloc(member, message->offset, message->size, request->flags, &block);
+	if (r == POOL_E_FULL || r == POOL_E_UNBACKED)
+		return refuse_alloc(request, r, member->pool, message->size, 0);
 	if (r)
-		return refuse_alloc(request, r, member->pool, message->size);
+		return request_refuse_pool(request, r, member->pool, "making 0x%llx %llu bytes long",
+					   (llu)message->offset, (llu)message->size);
 	WIRE_SET(&answer, offset, block.offset);
 	WIRE_SET(&answer, size, block.size);
 	WIRE_SET(&answer, old_size, block.old_size);
@@ -138,7 +142,7 @@ int run_alloc_batch(struct request *request)
 					      "allocating a batch in %s: size %zu is 0; ask for 1 byte or more",
 					      pool_label(member->pool).text, i);
 	r = pool_alloc_batch(member, batch->n_sizes, batch->sizes, request->flags, offsets);
-	return r ? refuse_alloc(request, r, member->pool, largest_of(batch->sizes, batch->n_sizes))
+	return r ? refuse_alloc(request, r, member->pool, largest_of(batch->sizes, batch->n_sizes), 0)
 		 : answer_blocks(request, offsets, batch->n_sizes);
 }
 

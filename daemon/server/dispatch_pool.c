@@ -188,22 +188,33 @@ int run_create_pool(struct request *request)
 	int fd = -1, r;
 
 	if (wrong)
-		return request_refuse(request, -EINVAL, "CreatePool: %s", wrong);
+		return request_refuse(request, -EINVAL, "creating a pool: %s", wrong);
 	if (!may_give_to_group(who, options.gid))
 		return request_refuse(request, -EACCES,
-				      "CreatePool: you are not a member of group %u; choose one of yours", options.gid);
+				      "creating a pool: you are not a member of group %u; choose one of yours",
+				      options.gid);
 	r = create_and_join(request, &options, &pool, &fd);
 	if (r)
 		return request_refuse_status(request, status_of(r), "creating %s%.*s%s of %llu bytes",
 					     options.n_name_bytes ? "pool \"" : "a private pool",
 					     (int)options.n_name_bytes, options.name, options.n_name_bytes ? "\"" : "",
-					     (unsigned long long)options.max_size);
+					     (unsigned long long)options.size);
 	r = answer_pool(request, pool, fd);
 	pool_unref(pool);
 	return r;
 }
 
 /* ---- find ---- */
+
+/* As request_refuse_pool(), where the pool itself is what was asked for, and nothing in it. */
+static int refuse_pool(struct request *request, int result, struct pool *pool, const char *asked)
+{
+	struct status status = result < 0 ? status_of_errno(result) : status_of_pool((enum pool_outcome)result);
+
+	if (result == POOL_E_SLOW)
+		return DISPATCH_E_SLOW;
+	return request_refuse_status(request, status, "%s %s", asked, pool_label(pool).text);
+}
 
 /* By name, or by id. A private pool is there for those who have it open only. */
 static bool find(struct request *request, bool has_name, ProtobufCBinaryData name, uint64_t id, struct pool **poolp)
@@ -254,7 +265,7 @@ static int open_found(struct request *request, struct pool *pool)
 	int fd = -1, r;
 
 	if (!pool_may_open(pool, &request->session->identity))
-		return request_refuse_pool(request, POOL_E_NOT_ALLOWED, pool, "opening");
+		return refuse_pool(request, POOL_E_NOT_ALLOWED, pool, "opening");
 	r = join(request, pool, &fd);
 	if (r == SESSION_E_FULL && !(request->flags & DISPATCH_MAY_BLOCK))
 		return DISPATCH_E_SLOW;
@@ -275,7 +286,7 @@ int run_open_pool(struct request *request)
 	int r;
 
 	if (!find(request, open->has_name, open->name, open->pool, &pool))
-		return refuse_find(request, "OpenPool", open->has_name, open->name, open->has_pool, open->pool);
+		return refuse_find(request, "opening a pool", open->has_name, open->name, open->has_pool, open->pool);
 	r = open_found(request, pool);
 	pool_unref(pool);
 	return r;
@@ -345,11 +356,11 @@ static int destroy_found(struct request *request, struct pool *pool, bool if_emp
 
 	if (!pool_may_manage(pool, who)) {
 		registry_answer(registry_of(request), &call, POOL_E_NOT_ALLOWED + REGISTRY_POOL_E);
-		return request_refuse_pool(request, POOL_E_NOT_ALLOWED, pool, "destroying");
+		return refuse_pool(request, POOL_E_NOT_ALLOWED, pool, "destroying");
 	}
 	r = registry_remove(registry_of(request), pool, if_empty, &call, &warning);
 	if (r)
-		return request_refuse_pool(request, r, pool, "destroying");
+		return refuse_pool(request, r, pool, "destroying");
 	session_leave(request->session, pool_id(pool));
 	if (warning.n_blocks) {
 		describe_warning(&warning, pool_label(pool).text, sentence, sizeof(sentence));
@@ -387,7 +398,7 @@ int run_destroy_pool(struct request *request)
 		return destroy_again(request, &answer);
 	if (!find(request, destroy->has_name, destroy->name, destroy->pool, &pool)) {
 		registry_answer(registry_of(request), &call, REGISTRY_E_NO_POOL);
-		return refuse_find(request, "DestroyPool", destroy->has_name, destroy->name, destroy->has_pool,
+		return refuse_find(request, "destroying a pool", destroy->has_name, destroy->name, destroy->has_pool,
 				   destroy->pool);
 	}
 	r = destroy_found(request, pool, destroy->if_empty);
@@ -405,13 +416,12 @@ int run_resize_pool(struct request *request)
 	if (!member)
 		return r;
 	if (!resize->size)
-		return request_refuse(request, -EINVAL, "ResizePool: a pool of size 0 could hold nothing; give a size");
+		return request_refuse(request, -EINVAL, "growing a pool: a size of 0 would hold nothing; give a size");
 	if (!pool_may_manage(member->pool, &request->session->identity))
-		return request_refuse_pool(request, POOL_E_NOT_ALLOWED, member->pool, "resizing");
+		return refuse_pool(request, POOL_E_NOT_ALLOWED, member->pool, "growing");
 	r = pool_resize(member->pool, member, resize->size, request->flags);
 	if (r)
-		return request_refuse_pool(request, r, member->pool, "growth to %llu bytes",
-					   (unsigned long long)resize->size);
+		return refuse_pool(request, r, member->pool, "growing");
 	return answer_pool(request, member->pool, -1);
 }
 
@@ -454,7 +464,7 @@ static int list_pools(struct request *request, struct pool_page *page)
 	page->more = false;
 	if (list->has_name || list->has_pool) {
 		if (!find(request, list->has_name, list->name, list->pool, &page->pools[0]))
-			return refuse_find(request, "ListPools", list->has_name, list->name, list->has_pool,
+			return refuse_find(request, "listing a pool", list->has_name, list->name, list->has_pool,
 					   list->pool);
 		page->n = 1;
 	} else {
@@ -470,7 +480,7 @@ int run_list_pools(struct request *request)
 	int r;
 
 	if (!page)
-		return request_refuse_status(request, status_of_errno(-ENOMEM), "ListPools");
+		return request_refuse_status(request, status_of_errno(-ENOMEM), "listing pools");
 	r = list_pools(request, page);
 	free(page);
 	return r;

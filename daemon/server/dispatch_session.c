@@ -371,14 +371,14 @@ int run_list_sessions(struct request *request)
 
 	if (list->has_name && (!name_is_valid(list->name.data, list->name.len) ||
 			       registry_find(services->registry, list->name.data, list->name.len, &only)))
-		return request_refuse_name(request, "ListSessions", list->name);
+		return request_refuse_name(request, "listing sessions", list->name);
 	page = malloc(sizeof(*page));
 	if (page) {
 		page->n = sessions_list(services->sessions, only, list->after_session, list->after_pool, page->rows,
 					LIST_ROWS_MAX, &page->more);
 		r = answer_sessions(request, page);
 	} else {
-		r = request_refuse_status(request, status_of_errno(-ENOMEM), "ListSessions");
+		r = request_refuse_status(request, status_of_errno(-ENOMEM), "listing sessions");
 	}
 	free(page);
 	if (only)

@@ -32,6 +32,8 @@ struct status status_of_pool(enum pool_outcome outcome)
 				       "treat it as lost: its sender freed it or ended"};
 	case POOL_E_NAME_TAKEN:
 		return (struct status){-EEXIST, "another block has that name", "find that one, or choose another name"};
+	case POOL_E_NAMED:
+		return (struct status){-EEXIST, "the block has another name already", "find it by that one"};
 	case POOL_E_NO_NAME:
 		return (struct status){-ENOENT, "no block has that name", "publish one under it first"};
 	case POOL_E_PINNED:

@@ -1,2 +1,21 @@
-add_executable(bench_pool pool.c)
-target_link_libraries(bench_pool PRIVATE mempool_pool mempool_proto mempool_flags)
+foreach(name pool recover)
+  add_executable(bench_${name} ${name}.c)
+  target_link_libraries(bench_${name} PRIVATE mempool_pool mempool_proto mempool_flags)
+endforeach()
+
+# The engine twice, each in a library of its own that one program loads: with the intent, and without.
+foreach(half with without)
+  add_library(bench_intent_${half} MODULE intent_run.c)
+  foreach(layer alloc pool)
+    get_target_property(sources mempool_${layer} SOURCES)
+    list(TRANSFORM sources PREPEND ${PROJECT_SOURCE_DIR}/daemon/${layer}/)
+    target_sources(bench_intent_${half} PRIVATE ${sources})
+  endforeach()
+  target_link_libraries(bench_intent_${half} PRIVATE mempool_proto mempool_flags Threads::Threads)
+endforeach()
+target_compile_definitions(bench_intent_without PRIVATE MEMPOOL_WITHOUT_INTENT)
+add_executable(bench_intent intent.c)
+target_compile_definitions(bench_intent PRIVATE
+  INTENT_WITH="$<TARGET_FILE:bench_intent_with>" INTENT_WITHOUT="$<TARGET_FILE:bench_intent_without>")
+target_link_libraries(bench_intent PRIVATE mempool_flags ${CMAKE_DL_LIBS})
+add_dependencies(bench_intent bench_intent_with bench_intent_without)

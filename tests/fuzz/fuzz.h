@@ -19,3 +19,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes);
 #define FUZZ_STEP_RAW	 2u /* the message is taken as it is; otherwise it is given the next id */
 #define FUZZ_STEP_NOW	 4u /* what is slow is not tried again */
 #define FUZZ_STEP_BREAK	 8u /* the n-th allocation fails, n being the next byte */
+
+/* fuzz_recover's input: one byte that chooses a scene, then changes to its ledger */
+#define FUZZ_CHANGE_BYTE 1u /* of one byte; otherwise of a word */
+#define FUZZ_CHANGE_ADD	 2u /* the value is added to what is there */
+#define FUZZ_CHANGE_FLIP 4u /* one bit more is flipped */
+#define FUZZ_CHANGE_CUT	 8u /* the object ends there; the last change */
+
+struct fuzz_change {
+	uint8_t what;
+	uint8_t table; /* enum ledger_table_id; above: the header */
+	uint8_t unused[2];
+	uint32_t where; /* bytes from its begin; wraps */
+	uint64_t value;
+};
+
+#define FUZZ_CHANGE_BYTES sizeof(struct fuzz_change)

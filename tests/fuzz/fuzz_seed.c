@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * fuzz_seed FOLDER: what the fuzzer starts from: each request once as it is meant and once as it is refused
+ * fuzz_seed FOLDER FOLDER: what the fuzzers start from: each request once as it is meant and once as it is refused; and ledgers
  *
  * Every input is a story: Hello, a pool with a block in it, and then the request; so that a mutation of it still is one.
  */
@@ -289,15 +289,39 @@ static void shows(const char *folder)
 	each(folder, OP(CHECK, check, Check));
 }
 
+/* ---- ledgers ---- */
+
+static void change(const char *folder, uint8_t scene, const struct fuzz_change *change)
+{
+	begin(folder, scene);
+	if (change && fwrite(change, sizeof(*change), 1, story) != 1)
+		abort();
+}
+
+/* Each word of the first records of each table, a little more than it was. */
+static void ledgers(const char *folder)
+{
+	for (uint8_t scene = 0; scene < 4; scene++) {
+		change(folder, scene, NULL);
+		for (uint8_t table = 0; table < 16; table++)
+			for (uint32_t where = 0; where < 64; where += 8)
+				change(folder, scene,
+				       &(struct fuzz_change){
+					       .what = FUZZ_CHANGE_ADD, .table = table, .where = where, .value = 16});
+		change(folder, scene, &(struct fuzz_change){.what = FUZZ_CHANGE_CUT, .where = 100});
+	}
+}
+
 int main(int argc, char *argv[])
 {
-	if (argc != 2) {
-		fputs("usage: fuzz_seed FOLDER\n", stderr);
+	if (argc != 3) {
+		fputs("usage: fuzz_seed FOLDER_OF_FUZZ_DISPATCH FOLDER_OF_FUZZ_RECOVER\n", stderr);
 		return 2;
 	}
 	sessions(argv[1]);
 	pools(argv[1]);
 	blocks(argv[1]);
 	shows(argv[1]);
+	ledgers(argv[2]);
 	return fclose(story) ? 1 : 0;
 }

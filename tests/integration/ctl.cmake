@@ -7,4 +7,4 @@ else()
   add_test(NAME test_ctl COMMAND ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_ctl.py
     ${PROJECT_BINARY_DIR}/daemon/mempoold ${PROJECT_BINARY_DIR}/client/ctl/mempoolctl)
 endif()
-set_tests_properties(test_ctl PROPERTIES TIMEOUT 180 LABELS integration SKIP_RETURN_CODE 77)
+set_tests_properties(test_ctl PROPERTIES TIMEOUT 300 LABELS integration SKIP_RETURN_CODE 77)

@@ -41,6 +41,9 @@ static void test_pool_options_of_other_sizes(void **state)
 	assert_int_equal(mempool_pool_create(client, "newer", 4096, &newer.known, &other), 0);
 	mempool_pool_close(other);
 	assert_int_equal(mempool_pool_destroy(client, "newer", MEMPOOL_IF_EMPTY), 0);
+	newer.known.reserved = 1;
+	assert_int_equal(mempool_pool_create(client, "newer", 4096, &newer.known, &other), -EINVAL);
+	newer.known.reserved = 0;
 	newer.tail = 1;
 	assert_int_equal(mempool_pool_create(client, "newer", 4096, &newer.known, &other), -E2BIG);
 	newer.known.struct_size = sizeof(size_t); /* the oldest caller there can be */
@@ -88,6 +91,41 @@ static void test_pool_grows_with_clients_mapped(void **state)
 	assert_true(mempool_offset_of(pool, (char *)mempool_ptr(pool, b) + 5) == b + 5);
 	mempool_pool_close(second);
 	assert_true(is_filled(b, 1, 7u << 20));
+}
+
+static void test_pool_addresses_end_with_the_pool(void **state)
+{
+	struct mempool_pool_options options;
+	struct mempool_client *other;
+	struct mempool_pool *grower, *small;
+	mempool_offset end = 4096 + (1u << 20);
+	char *base;
+
+	(void)state;
+	mempool_pool_options_init(&options);
+	options.max_size = 4u << 20;
+	make_pool(1u << 20, &options);
+	base = (char *)mempool_ptr(pool, 4096) - 4096;
+	assert_null(mempool_ptr(pool, 4095));
+	assert_non_null(mempool_ptr(pool, end - 1));
+	assert_null(mempool_ptr(pool, end));
+	assert_true(mempool_offset_of(pool, base + end - 1) == end - 1 && !mempool_offset_of(pool, base + end));
+	assert_null(mempool_ptr(pool, UINT64_MAX));
+
+	/* what another session made of it is seen without asking for it */
+	assert_int_equal(mempool_connect(&other, world.socket), 0);
+	assert_int_equal(mempool_pool_open(other, "p", &grower), 0);
+	assert_int_equal(mempool_pool_resize(grower, 2u << 20), 0);
+	mempool_pool_close(grower);
+	assert_true((char *)mempool_ptr(pool, end) == base + end);
+	assert_true(mempool_offset_of(pool, base + end) == end);
+	assert_null(mempool_ptr(pool, 4096 + (2u << 20)));
+	mempool_disconnect(other);
+
+	assert_int_equal(mempool_pool_create(client, NULL, 17, NULL, &small), 0); /* to the granule, not to the page */
+	assert_non_null(mempool_ptr(small, 4096 + 31));
+	assert_null(mempool_ptr(small, 4096 + 32));
+	mempool_pool_close(small);
 }
 
 static void test_pool_destroyed_answers_estale_and_stays_readable(void **state)
@@ -177,6 +215,7 @@ int main(void)
 		TEST(test_pool_options_of_other_sizes),
 		TEST(test_pool_of_16_bytes_and_of_a_tebibyte),
 		TEST(test_pool_grows_with_clients_mapped),
+		TEST(test_pool_addresses_end_with_the_pool),
 		TEST(test_pool_destroyed_answers_estale_and_stays_readable),
 		TEST(test_private_pool_is_unlisted_and_ends_with_its_session),
 		TEST(test_null_page_faults),

@@ -80,6 +80,16 @@ static void test_visualize_draws_in_every_format(void **state)
 	assert_non_null(strstr(out, "\"total\":1048576"));
 }
 
+static void test_visualize_says_when_the_stream_is_full(void **state)
+{
+	FILE *full = fopen("/dev/full", "we");
+
+	(void)state;
+	assert_non_null(full);
+	assert_int_equal(mempool_pool_visualize(pool, full, NULL), -EIO);
+	fclose(full);
+}
+
 static void test_large_maps_draw_within_a_second(void **state)
 {
 	static char out[1 << 16];
@@ -96,13 +106,44 @@ static void test_large_maps_draw_within_a_second(void **state)
 	assert_non_null(strstr(out, "1.0T"));
 }
 
+static void test_map_of_a_million_blocks_is_summarised_by_the_daemon(void **state)
+{
+	enum {
+		N = 1000000
+	};
+	static char out[1 << 16];
+	static mempool_offset offsets[N];
+	static size_t sizes[N];
+	struct mempool_pool_options options;
+	struct timespec begin, end;
+
+	(void)state;
+	mempool_pool_options_init(&options);
+	options.fill = MEMPOOL_FILL_NONE;
+	make_pool(64u << 20, &options);
+	for (size_t i = 0; i < N; i++)
+		sizes[i] = 16;
+	assert_int_equal(mempool_alloc_batch(pool, N, sizes, offsets), 0);
+	clock_gettime(CLOCK_MONOTONIC, &begin);
+	draw(MEMPOOL_FORMAT_ASCII, out, sizeof(out));
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	printf("a million blocks drawn in %.1f ms\n",
+	       (double)(end.tv_sec - begin.tv_sec) * 1e3 + (double)(end.tv_nsec - begin.tv_nsec) / 1e6);
+	assert_non_null(strstr(out, "1000000 blocks"));
+	assert_true(strlen(out) < 4096); /* whatever the number of blocks */
+	assert_int_equal(mempool_free_batch(pool, N, offsets), 0);
+	assert_int_equal(used_now(), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_lists_and_infos_tell_the_truth),
 		TEST(test_stats_of_callers_of_other_ages),
 		TEST(test_visualize_draws_in_every_format),
+		TEST(test_visualize_says_when_the_stream_is_full),
 		TEST(test_large_maps_draw_within_a_second),
+		TEST(test_map_of_a_million_blocks_is_summarised_by_the_daemon),
 	};
 
 	return cmocka_run_group_tests(tests, world_begin, world_end);

@@ -21,6 +21,7 @@ import tempfile
 import termios
 import time
 import unittest
+import xml.etree.ElementTree
 import zlib
 
 MEMPOOLD, MEMPOOLCTL = sys.argv[1], sys.argv[2]
@@ -91,7 +92,10 @@ class Terminal:
 
     def read(self, until=None):
         data = b""
+        end = time.monotonic() + PATIENCE_S
         while until is None or until not in data:
+            if time.monotonic() > end:
+                raise AssertionError(f"no {until!r} in {data[-4096:]!r}")
             if not select.select([self.fd], [], [], PATIENCE_S)[0]:
                 raise AssertionError(f"silent after {data!r}")
             try:
@@ -212,25 +216,24 @@ class WithoutADaemon(Base):
             (["resize", "x", "1X"], "unit"),
             (["stats", "--watch", "0"], "between"),
             (["viz", "x", "--width", "3"], "between"),
-            (["viz", "x", "--format", "svg"], "ascii|unicode|json"),  # not built: refused like any other word
-            (["top"], "no command"),
-            (["bench"], "no command"),
-            (["top", "x"], "no command"),
-            (["viz", "x", "--blocks"], "no option"),
+            (["viz", "x", "--format", "gif"], "ascii|unicode|json|svg|html"),
+            (["viz", "x", "--format", "svg", "--width", "90"], "--width"),
+            (["bench", "extra"], "one argument too many"),
+            (["bench", "--quick=1"], "takes no value"),
+            (["top"], "needs a terminal|has no JSON|is for people"),
+            (["top", "--interval", "0"], "between"),
         ):
             with self.subTest(args=args):
                 self.refused(*args, code=USAGE, says=says)
 
     def test_help_goes_to_stdout_and_names_what_there_is(self):
         names = ("ping", "create", "list", "alloc", "find", "free", "stats", "sessions", "viz", "check", "log", "resize", "destroy",
-                 "demo")
+                 "demo", "bench", "top")
         for args in (["--help"], ["help"]):
             result = ctl(*args)
             self.assertEqual((result.code, result.err), (DONE, ""))
             for name in names:
                 self.assertRegex(result.out, rf"(?m)^  {name} ")
-            for absent in ("top", "bench"):
-                self.assertNotRegex(result.out, rf"(?m)^  {absent}\b")
         for name in names:
             result = ctl(name, "--help")
             self.assertEqual((result.code, result.err), (DONE, ""))
@@ -333,7 +336,7 @@ class Pools(Base):
     def test_alloc_gets_all_or_none(self):
         for lifetime in ("session", "pool"):
             name = self.pool("64K", "--lifetime", lifetime)
-            error = self.refused("alloc", name, "10K", "--count", "7", code=FULL, says=f"resize {re.escape(name)} ")
+            error = self.refused("alloc", name, "10K", "--count", "7", code=FULL, says=r"free blocks, or")
             self.assertEqual(error["errno"], errno.ENOSPC)
             self.assertEqual(self.json("stats", name)["allocations"], 0)
             self.assertGreater(self.json("stats", name)["failed_total"], 0)
@@ -448,6 +451,9 @@ class Pools(Base):
         self.refused("resize", name, "1M", code=OTHER, says="shrink|grow")
         self.refused("resize", name, "5M", code=FULL, says="max_size")
         self.assertEqual(self.json("stats", name)["total"], 2 << 20)
+        self.refused("alloc", name, "3M", code=FULL, says=f"may have 4.00 MiB; 'mempoolctl resize {name} SIZE' does")
+        error = self.refused("alloc", self.pool("1M"), "3M", code=FULL, says="not made to grow")
+        self.assertNotIn("mempoolctl resize", error["message"])
 
     def test_destroy_warns_or_refuses_if_not_empty(self):
         name = self.pool()
@@ -502,7 +508,56 @@ class Maps(Base):
         self.assertFalse(unicode.isascii())
         widths = [max(map(len, self.ctl("viz", name, "--width", str(w)).out.splitlines())) for w in (60, 120)]
         self.assertLess(*widths)
+        for width in (40, 80, 200):  # nothing is wider; but the pool's name cannot be broken
+            for form in ("ascii", "unicode"):
+                lines = self.ctl("viz", name, "--width", str(width), "--format", form).out.splitlines()
+                lines = [line for line in lines if name not in line]
+                self.assertLessEqual(max(map(len, lines)), width, lines)
         self.assertIn("\033[", self.ctl("viz", name, "--color", "always").out)
+
+    def drawing(self, name, form):
+        """The SVG as a tree, the HTML page's as well; any of it well-formed."""
+        out = self.ctl("viz", name, "--format", form).out
+        return xml.etree.ElementTree.fromstring(out.replace("<!DOCTYPE html>", "")), out
+
+    def test_viz_draws_every_byte_as_svg_and_html(self):
+        name = self.pool("1M")
+        offsets = self.offsets("alloc", name, "1000", "--count", "50")
+        self.ctl("free", name, *map(hex, offsets[10:20]))
+        for form in ("svg", "html"):
+            tree, out = self.drawing(name, form)
+            sizes = {int(e.get("data-offset")): int(e.get("data-size")) for e in tree.iter() if e.get("data-size")}
+            self.assertEqual(sum(sizes.values()), 1 << 20)
+            picture = json.loads(self.ctl("viz", name, "--json").out)
+            self.assertEqual(sizes, {e["offset"]: e["size"] for e in picture["extents"]})
+            self.assertIn(f"Pool {name}", out)
+            self.assertIn("the pool (published, or left by a session): 40 blocks", "".join(tree.itertext()))
+            self.assertNotRegex(out.replace("http://www.w3.org/2000/svg", ""), r"https?:|<script")  # needs nothing else
+
+    def test_viz_draws_a_pool_of_one_granule_and_a_full_one(self):
+        for free in (True, False):
+            name = self.pool("16")
+            if not free:
+                self.offsets("alloc", name, "16")
+            tree, _ = self.drawing(name, "svg")
+            sizes = [int(e.get("data-size")) for e in tree.iter() if e.get("data-size")]
+            self.assertEqual(sizes, [16])
+
+    def test_viz_lists_blocks_when_asked(self):
+        name = self.pool("1M")
+        offset, = self.offsets("alloc", name, "1000", "--name", "one")
+        other, = self.offsets("alloc", name, "2000")
+        for form in ("ascii", "unicode"):
+            self.assertNotIn("blocks:", self.ctl("viz", name, "--format", form).out)
+            out = self.ctl("viz", name, "--blocks", "--format", form).out
+            self.assertRegex(out, rf'(?m)^ +{offset:#x} +1000 +pool, from session \d+, \d+ s, "one"$')
+            self.assertRegex(out, rf"(?m)^ +{other:#x} +2000 +pool, from session \d+, \d+ s$")
+        self.assertEqual(self.ctl("viz", name, "--blocks", "--json").out, self.ctl("viz", name, "--json").out)
+
+    def test_viz_of_a_tebibyte_keeps_its_width(self):
+        out = self.ctl("viz", self.pool("1T"), "--width", "80").out
+        rows = re.findall(r"(?m)^ *0x[0-9a-f]+ \.+$", out)
+        self.assertEqual((len(rows), {len(row) for row in rows[:-1]}), (8, {80}), out)
 
     def test_viz_writes_a_file_or_says_why_not(self):
         name = self.pool()
@@ -518,7 +573,7 @@ class Maps(Base):
         self.offsets("alloc", name, "100K")
         for extra, args, has_color, is_ascii in (({}, [], True, False),
                                                  ({"NO_COLOR": "1"}, [], False, False),
-                                                 ({"NO_COLOR": "1"}, ["--color=always"], True, False),
+                                                 ({"NO_COLOR": "1"}, ["--color=always"], False, False),
                                                  ({"LC_ALL": "C"}, ["--color=never"], False, True),
                                                  ({"TERM": "dumb"}, [], False, False)):
             with self.subTest(extra=extra, args=args):
@@ -641,6 +696,144 @@ class Demo(Base):
         _, err = process.communicate(timeout=PATIENCE_S)
         self.assertEqual(process.returncode, OTHER, err)
         self.assertIn("ended too early (Killed)", err)
+
+
+class Bench(Base):
+    KEYS = {"name", "unit", "median", "min", "max", "peer", "peer_median", "ratio"}
+
+    def leftovers(self):
+        return [p["name"] for p in self.json("list")["pools"] if p["name"].startswith("bench-")]
+
+    def tearDown(self):
+        self.assertEqual(self.leftovers(), [])
+
+    def start(self, where, *args):
+        return subprocess.Popen([MEMPOOLCTL, "--socket", where.socket, "bench", "--quick", *args], env=environment(),
+                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def await_pool(self, process, where):
+        """Until the benchmark has made its pool: it is at work from then on."""
+        end = time.monotonic() + PATIENCE_S
+        while time.monotonic() < end and process.poll() is None:
+            if "bench-" in ctl("--socket", where.socket, "list").out:
+                return
+        self.fail("no pool was made")
+
+    def test_bench_measures_each_thing_beside_another(self):
+        report = self.json("bench", "--quick")
+        self.assertGreaterEqual(set(report), {"benchmarks", "cores", "version"})
+        self.assertGreaterEqual(report["cores"], 1)
+        self.assertIn(report["version"], self.ctl("ping").out)
+        rows = report["benchmarks"]
+        self.assertEqual(len({row["name"] for row in rows}), len(rows))
+        for row in rows:
+            self.assertGreaterEqual(set(row), self.KEYS, row)
+            self.assertEqual(row["unit"], "ns")
+            self.assertTrue(0 < row["min"] <= row["median"] <= row["max"], row)
+            self.assertAlmostEqual(row["ratio"], row["median"] / row["peer_median"], delta=row["ratio"] * 1e-6)
+        for word in ("pair", "replace", "thread", "process", "request", "batch"):
+            self.assertTrue(any(word in row["name"] for row in rows), word)
+        self.assertEqual({re.split(r"[ ,]", row["peer"])[0] for row in rows}, {"malloc", "echo"})
+
+    def test_bench_tells_people_the_machine_and_what_is_good(self):
+        result = self.ctl("bench", "--quick")
+        self.assertEqual(result.err, "")
+        self.assertRegex(result.out, r"(?m)^pair: .* ns +[0-9.]+x$")
+        self.assertRegex(result.out, rf"mempoold \S+ on \d+ cores?, Linux {re.escape(os.uname().release)}")
+        self.assertIn("Good: ", result.out)
+
+    def test_bench_interrupted_leaves_nothing(self):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            process = self.start(daemon)
+            self.await_pool(process, daemon)
+            process.send_signal(number)
+            out, err = process.communicate(timeout=PATIENCE_S)  # its processes have these pipes open, too
+            self.assertEqual((process.returncode, out), (OTHER, ""), err)
+            self.assertRegex(err, r"\Amempoolctl: bench: interrupted[^\n]+\n\Z")
+            self.assertEqual(self.leftovers(), [])
+
+    def test_bench_whose_daemon_dies_says_so(self):
+        mortal = Daemon()
+        process = self.start(mortal, "--timeout", "2")
+        try:
+            self.await_pool(process, mortal)
+        finally:
+            mortal.process.kill()
+            mortal.process.wait(PATIENCE_S)
+            _, err = process.communicate(timeout=PATIENCE_S)
+            for path in mortal.objects() + glob.glob(f"/dev/shm/mempool.{mortal.instance}"):
+                os.unlink(path)
+            mortal.log.close()
+            mortal.dir.cleanup()
+        self.assertEqual(process.returncode, NO_DAEMON, err)
+        # the pool is listed before its maker has the answer: it may have died in between
+        self.assertRegex(err, r"\Amempoolctl: (bench: |create of pool \"bench-)[^\n]+\n\Z")
+
+
+class Top(Base):
+    """As a person sees it: ncurses sends what changed, so words are waited for that come in one piece."""
+    GIVEN_BACK = b"\033[?1049l"  # xterm's own screen again
+
+    def start(self, where=None, **extra):
+        return Terminal("--socket", (where or daemon).socket, "top", "--interval", "0.05", **extra)
+
+    def test_top_shows_pools_and_quits(self):
+        name = self.pool()
+        self.offsets("alloc", name, "100K")
+        top = self.start()
+        top.read(until=name[:8].encode())
+        os.write(top.fd, b"js\033[A\033[B")
+        os.write(top.fd, b"\r")
+        top.read(until=b"one cell = ")
+        os.write(top.fd, b"\r")
+        top.read(until=b"ALLOC/S")
+        os.write(top.fd, b"q")
+        self.assertIn(self.GIVEN_BACK, top.read())
+        self.assertEqual(top.end(), DONE)
+
+    def test_top_follows_the_size_of_its_terminal(self):
+        self.pool()
+        top = self.start()
+        top.read(until=b"ALLOC/S")
+        fcntl.ioctl(top.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 200, 0, 0))
+        top.read(until=b"LARGEST GAP")  # only wide screens have it
+        os.write(top.fd, b"q")
+        top.read()
+        self.assertEqual(top.end(), DONE)
+
+    def test_top_gives_the_terminal_back_on_signals(self):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            top = self.start()
+            top.read(until=b"ALLOC/S")
+            os.kill(top.pid, number)
+            self.assertIn(self.GIVEN_BACK, top.read())
+            self.assertEqual(top.end(), DONE)
+
+    def test_top_goes_on_when_the_daemon_is_back(self):
+        mortal = Daemon()
+        top = self.start(mortal)
+        try:
+            top.read(until=b"ALLOC/S")
+            mortal.process.kill()
+            mortal.process.wait(PATIENCE_S)
+            top.read(until=b"reconnecting")
+            mortal.process = subprocess.Popen([MEMPOOLD, "--socket", mortal.socket, "--instance", mortal.instance, "--ephemeral"],
+                                              stdin=subprocess.DEVNULL, stderr=mortal.log)
+            top.read(until=b"alloc/s")  # the line of sums is back
+            os.write(top.fd, b"q")
+            top.read()
+            self.assertEqual(top.end(), DONE)
+        finally:
+            mortal.stop()
+            for path in mortal.objects() + glob.glob(f"/dev/shm/mempool.{mortal.instance}"):
+                os.unlink(path)
+            mortal.log.close()
+            mortal.dir.cleanup()
+
+    def test_top_says_which_terminal_it_does_not_know(self):
+        top = self.start(TERM="no-such-terminal")
+        self.assertIn(b"no-such-terminal", top.read())
+        self.assertEqual(top.end(), OTHER)
 
 
 daemon = Daemon()

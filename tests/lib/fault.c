@@ -19,6 +19,11 @@ void fault_arm(unsigned calls, unsigned nth, bool persistent)
 	atomic_store(&armed_calls, calls);
 }
 
+unsigned fault_n_failed(void)
+{
+	return atomic_load(&n_failed);
+}
+
 unsigned fault_disarm(void)
 {
 	atomic_store(&armed_calls, 0);

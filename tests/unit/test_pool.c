@@ -393,7 +393,7 @@ static void test_pool_published_block_is_the_pools(void **state)
 	assert_int_equal(pool_publish(maker, offset, NULL, 0), 0);
 	assert_int_equal(pool_publish(user, offset, "name", 4), 0); /* the pool's already: it gets a name */
 	assert_int_equal(pool_publish(user, offset, "name", 4), 0);
-	assert_int_equal(pool_publish(user, offset, "else", 4), POOL_E_NAME_TAKEN);
+	assert_int_equal(pool_publish(user, offset, "else", 4), POOL_E_NAMED);
 	assert_int_equal(pool_publish(maker, other, "name", 4), POOL_E_NAME_TAKEN);
 	assert_int_equal(pool_inspect(maker, other, &block), 0);
 	assert_int_equal(block.owner, maker->session); /* refused: it changed nothing */
@@ -1124,15 +1124,19 @@ static void test_pool_explains_within_the_buffer_it_got(void **state)
 	pool = world_pool_with(&world, &options);
 	member = world_join(&world, pool);
 	world_alloc(member, 900000);
-	pool_explain_full(pool, POOL_E_FULL, 3 << 20, out, sizeof(out));
-	assert_string_equal(out,
-			    "allocating 3.00 MiB in pool \"p\": 145 KiB of 1.00 MiB is free, the largest gap takes 145 "
-			    "KiB; held by pid 4711 (test) 879 KiB; free blocks or grow the pool");
-	pool_explain_full(pool, POOL_E_UNBACKED, 100, out, sizeof(out));
+	pool_explain_full(pool, POOL_E_FULL, 3 << 20, 0, out, sizeof(out));
+	assert_string_equal(
+		out,
+		"allocating 3.00 MiB in pool \"p\": 145 KiB of 1.00 MiB is free, the largest gap takes 145 "
+		"KiB; held by pid 4711 (test) 879 KiB; free blocks, or create a larger pool: this one was not made "
+		"to grow");
+	pool_explain_full(pool, POOL_E_FULL, 100, 2 << 20, out, sizeof(out));
+	assert_non_null(strstr(out, "100 bytes at a multiple of 2.00 MiB"));
+	pool_explain_full(pool, POOL_E_UNBACKED, 100, 16, out, sizeof(out));
 	assert_non_null(strstr(out, "no memory"));
 	for (size_t n = 0; n < 200; n++) {
 		memset(out, '#', sizeof(out));
-		pool_explain_full(pool, POOL_E_FULL, UINT64_MAX, out, n);
+		pool_explain_full(pool, POOL_E_FULL, UINT64_MAX, 1 << 20, out, n);
 		assert_int_equal(out[n], '#');
 		assert_true(!n || strlen(out) < n);
 	}

@@ -389,8 +389,8 @@ static void run_publish(struct model *model)
 	name = rnd_below(&model->rnd, 2) ? (int)rnd_below(&model->rnd, N_NAMES) : -1;
 	if (block->owner != slot && block->owner != OWNED_BY_POOL)
 		expected = POOL_E_NOT_OWNER;
-	else if (name >= 0 && block->name != name && (find_name(model, name) >= 0 || block->name >= 0))
-		expected = POOL_E_NAME_TAKEN;
+	else if (name >= 0 && block->name != name)
+		expected = find_name(model, name) >= 0 ? POOL_E_NAME_TAKEN : block->name >= 0 ? POOL_E_NAMED : 0;
 	r = pool_publish(model->members[slot], block->offset + guard(model), text, name >= 0 ? spell(name, text) : 0);
 	note(model, PUBLISH, r, expected);
 	if (r)

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,6 +17,7 @@
 #include "server/hook.h"
 #include "server/log.h"
 #include "server/server.h"
+#include "tests/lib/fault.h"
 #include "tests/lib/wire.h"
 
 /* ---- a loop that can be held up: this definition takes the place of server/hook.c ---- */
@@ -142,6 +144,39 @@ static void test_server_starts_and_stops_a_hundred_times(void **state)
 		n_fds = n_fds ? n_fds : count_fds(); /* libuv keeps a few from the first time on */
 		assert_int_equal(count_fds(), n_fds);
 	}
+	place_close(&place);
+}
+
+/* Out of descriptors once: the spare one carries the refusal. As long as they last: callers wait, and are served after. */
+static void test_server_accept_that_fails_ends_nothing(void **state)
+{
+	struct wire before = WIRE_NULL, refused = WIRE_NULL, late = WIRE_NULL;
+	struct place place;
+
+	(void)state;
+	place_open(&place);
+	place_run(&place);
+	assert_int_equal(wire_open(&before, place.socket), 0);
+	assert_int_equal(wire_hello(&before), 0);
+
+	fault_arm(FAULT_ACCEPT, 1, false);
+	assert_int_equal(wire_open(&refused, place.socket), 0);
+	assert_int_equal(wire_last_word(&refused), -EAGAIN);
+	assert_int_equal(fault_disarm(), 1);
+
+	fault_arm(FAULT_ACCEPT, 1, true);
+	assert_int_equal(wire_open(&late, place.socket), 0);
+	assert_int_equal(
+		wire_ask(&before, &WIRE_REQUEST(PING, ping, &(Mempool__Wire__Ping)MEMPOOL__WIRE__PING__INIT), NULL), 0);
+	while (!fault_n_failed())
+		sched_yield();
+	assert_true(fault_disarm() >= 1);
+	assert_int_equal(wire_hello(&late), 0);
+
+	wire_close(&before);
+	wire_close(&refused);
+	wire_close(&late);
+	place_stop(&place);
 	place_close(&place);
 }
 
@@ -347,6 +382,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_server_starts_and_stops_a_hundred_times),
+		cmocka_unit_test(test_server_accept_that_fails_ends_nothing),
 		cmocka_unit_test(test_server_second_one_on_an_instance_is_refused),
 		cmocka_unit_test(test_server_socket_in_the_way),
 		cmocka_unit_test(test_server_path_too_long_is_refused_not_cut),
