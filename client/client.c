@@ -307,7 +307,8 @@ int mempool_connect(struct mempool_client **out, const char *socket_path)
 	if (r) {
 		connection_end(&client->connection);
 		client_unref(client);
-		return r == -EHOSTDOWN ? connect_failed(-ECONNREFUSED, tried) : r; /* it went while it was asked */
+		/* it went while it was asked, or came back without a session that had not begun */
+		return r == -EHOSTDOWN || r == -ESTALE ? connect_failed(-ECONNREFUSED, tried) : r;
 	}
 	*out = client;
 	return 0;

@@ -66,6 +66,17 @@ static bool is_proven_dead(const struct watch *watch, const char **whyp)
 	return true;
 }
 
+/*
+ * It asked for a lock, never said that it has it, and has no pool open: its client never read the answer to its Hello, or gave up
+ * before the next request. Nobody comes back for such a session, and it holds nothing.
+ */
+static bool is_stillborn(const struct session *session)
+{
+	const struct liveness *liveness = &session->liveness;
+
+	return liveness->segment.fd >= 0 && !liveness->is_confirmed && !session->n_memberships;
+}
+
 /* The lock too where there is a pidfd: a process that executes another program lives on, and has let go of everything. */
 static void look_after(struct watch *watch)
 {
@@ -74,6 +85,8 @@ static void look_after(struct watch *watch)
 
 	if (is_proven_dead(watch, &why))
 		watch_end(watch, why);
+	else if (is_stillborn(watch->session))
+		watch_end(watch, "it never came to hold its lock");
 	else if (watch->session->liveness.is_confirmed)
 		uv_timer_start(&watch->lock_timer, lock_cb, WATCH_LOCK_MS, WATCH_LOCK_MS);
 	else if (watch->pidfd < 0)

@@ -1,0 +1,56 @@
+#pragma once
+// SPDX-License-Identifier: MIT
+/* kill_run - starts a daemon and workers, kills them at random moments, and accounts for every block */
+#include "kill_model.h"
+#include "kill_watch.h"
+#include "tests/lib/daemon.h"
+
+struct kill_plan {
+	const char *name;
+	unsigned n_cycles;
+	unsigned n_workers, n_threads;
+	unsigned gap_ops;			 /* a kill comes after 1 to this many operations */
+	unsigned daemon_percent, worker_percent; /* of cycles that kill it; both at once where they overlap */
+	unsigned stop_percent;			 /* of the daemon's ends that are asked for, by SIGTERM: an upgrade */
+	unsigned audit_every;			 /* cycles between two audits; 0: only at the end */
+	unsigned with_children; /* one incarnation in so many forks a child that outlives it; 0: none */
+	bool with_pool_cycles;
+	bool with_stopped;  /* the last worker is stopped by SIGSTOP from the first kill to the end */
+	uint64_t shm_bytes; /* /dev/shm is a mount of its own of this size; 0: the machine's */
+	uint64_t pool_bytes;
+};
+
+struct kill_run {
+	const struct kill_plan *plan;
+	struct kill_model *model;
+	struct daemon daemon;
+	struct kill_watch watch;
+	struct rnd rnd;
+	pid_t pids[KILL_WORKERS];
+	pid_t children[KILL_WORKERS]; /* forked by dead workers: they harm nothing */
+	int life_fd;		      /* write end: closed, the children end */
+	bool is_stopped;
+	struct {
+		uint64_t cycles, daemon_stops, daemon_kills, worker_kills, in_flight, aimed, in_update, n_in_flight;
+		uint64_t kinds[KILL_KIND_N];	    /* in flight when the daemon was killed */
+		uint64_t worker_kinds[KILL_KIND_N]; /* when a worker was */
+		uint64_t had_owned, had_retained, had_sent, had_held,
+			had_published; /* workers killed with such blocks */
+		uint64_t audits, blocks_compared, doubts_found;
+		uint64_t starts, restart_us, restart_us_most;
+	} seen;
+};
+
+/** kill_run() - do what the plan says. Return: 0; 1 it failed, and everything was said; 77 skipped, and said why */
+int kill_run(const struct kill_plan *plan, uint64_t seed);
+
+/** kill_run_fail() - the driver found a fault. Return: -1 */
+int kill_run_fail(struct kill_run *run, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/** kill_audit() - no worker runs an operation: the daemon's books are the model, block by block (kill_audit.c). Return: 0, -1 */
+int kill_audit(struct kill_run *run, const char *when);
+/** kill_audit_end() - all have given all up: nothing is left, and the pools can be destroyed. Return: 0, -1 */
+int kill_audit_end(struct kill_run *run);
+
+/** kill_bury() - write down what a dead worker leaves: what was sure, what is in doubt (kill_audit.c) */
+void kill_bury(struct kill_run *run, unsigned worker);

@@ -1,0 +1,451 @@
+// SPDX-License-Identifier: MIT
+/* What one session does with another's blocks: handing over, publishing, acquiring; and pools that come and go. */
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+#include "kill_worker.h"
+
+/* Whether a refusal for lack of memory is none of the daemon's faults in this run. */
+static bool is_full(struct kill_me *me, int r)
+{
+	if (r == -ENOSPC && me->model->may_be_full)
+		atomic_fetch_add(&me->model->n_full, 1);
+	return r == -ENOSPC && me->model->may_be_full;
+}
+
+/* ---- handing over ---- */
+
+static struct kill_mail *empty_mail_of(struct kill_me *me, struct kill_thread *to)
+{
+	for (unsigned i = 0; i < KILL_MAIL; i++) {
+		uint64_t empty = KILL_MAIL_EMPTY;
+
+		if (atomic_compare_exchange_strong(
+			    &to->mail[i].word, &empty,
+			    kill_mail_word(me->worker_index, me->thread_index, me->incarnation, KILL_MAIL_WRITING)))
+			return &to->mail[i];
+	}
+	return NULL;
+}
+
+static bool retain_to_send(struct kill_me *me, int place)
+{
+	struct kill_block *block = &me->thread->blocks[place];
+	int r;
+
+	me->thread->op.blocks[me->thread->op.n++] = (uint16_t)place;
+	kill_begin(me, KILL_RETAIN, KILL_SESSION_POOL);
+	r = mempool_retain(me->pools[KILL_SESSION_POOL], block->offset);
+	if (!r)
+		block->n_retains = 1;
+	else if (!is_full(me, r))
+		kill_fault(me, "retain of 0x%llx, %u bytes: %s (%s)", (unsigned long long)block->offset, block->size,
+			   strerror(-r), mempool_last_error());
+	kill_end(me, block->offset, block->size, r);
+	return !r;
+}
+
+/*
+ * The sender retains what it sends. If the receiver is killed while it takes it, the sender asks whose it is; without a hold
+ * of its own, another block could be at that offset by then.
+ */
+bool kill_send(struct kill_me *me)
+{
+	struct kill_model *model = me->model;
+	unsigned worker = (unsigned)rnd_below(&me->rnd, model->n_workers);
+	unsigned thread = (unsigned)rnd_below(&me->rnd, model->n_threads);
+	int place = kill_pick(me, 1u << KILL_OWNED, KILL_SESSION_POOL, true);
+	struct kill_block *block;
+	struct kill_mail *mail;
+
+	if (place < 0 || worker == me->worker_index || me->thread->blocks[place].is_taken)
+		return false;
+	mail = empty_mail_of(me, &model->workers[worker].threads[thread]);
+	if (!mail)
+		return false;
+	if (!retain_to_send(me, place)) {
+		atomic_store(&mail->word, KILL_MAIL_EMPTY);
+		return true;
+	}
+	block = &me->thread->blocks[place];
+	kill_verify(me, block, "before it is sent");
+	kill_unclaim(me, KILL_SESSION_POOL, block->offset, block->size, me->incarnation);
+	mail->tag = kill_tag(block);
+	mail->offset = block->offset;
+	mail->size = block->size;
+	mail->block = (uint32_t)place;
+	mail->session = atomic_load(&me->worker->session);
+	mail->dead_session = 0;
+	kill_set(block, mail->tag, KILL_SENT);
+	atomic_store(&mail->word, kill_mail_word(me->worker_index, me->thread_index, me->incarnation, KILL_MAIL_FULL));
+	return true;
+}
+
+/* Its new owner's tag, for who publishes a block is told by it. */
+static void got(struct kill_me *me, int place, const struct kill_mail *mail, bool is_taken)
+{
+	struct kill_block *block = &me->thread->blocks[place];
+	uint64_t tag = kill_tag_make(me->worker_index, me->thread_index, me->incarnation, ++me->thread->n_serials);
+
+	kill_claim(me, KILL_SESSION_POOL, mail->offset, mail->size);
+	block->pool = KILL_SESSION_POOL;
+	block->offset = mail->offset;
+	block->size = mail->size;
+	block->n_retains = is_taken ? 0 : 1;
+	block->is_taken = is_taken;
+	kill_set(block, mail->tag, KILL_OWNED);
+	kill_verify(me, block, "after it was taken");
+	kill_fill(mempool_ptr(me->pools[KILL_SESSION_POOL], mail->offset), tag, mail->size);
+	kill_set(block, tag, KILL_OWNED);
+}
+
+static void take(struct kill_me *me, int place, struct kill_mail *mail, uint64_t word)
+{
+	unsigned worker = word >> 8 & 0xff, thread = word >> 16 & 0xffff;
+	uint64_t sent = kill_word(mail->tag, KILL_SENT);
+	int r;
+
+	me->thread->op.blocks[me->thread->op.n++] = (uint16_t)place;
+	kill_begin(me, KILL_TAKE, KILL_SESSION_POOL);
+	r = mempool_take(me->pools[KILL_SESSION_POOL], mail->offset, mail->session);
+	if (r && !(r == -ESTALE && kill_is_dead(me->model, worker, (uint32_t)(word >> 32))))
+		kill_fault(me, "take of 0x%llx, %u bytes, from session %llu (worker %u, alive): %s (%s)",
+			   (unsigned long long)mail->offset, mail->size, (unsigned long long)mail->session, worker,
+			   strerror(-r), mempool_last_error());
+	if (!r) {
+		got(me, place, mail, true);
+		atomic_compare_exchange_strong(&me->model->workers[worker].threads[thread].blocks[mail->block].word,
+					       &sent, kill_word(mail->tag, KILL_PASSED));
+	} else {
+		atomic_fetch_add(&me->model->n_stale, 1);
+	}
+	atomic_store(&mail->word, KILL_MAIL_EMPTY);
+	kill_end(me, mail->offset, mail->size, r);
+}
+
+bool kill_receive(struct kill_me *me)
+{
+	int place = kill_free_place(me);
+
+	for (unsigned i = 0; place >= 0 && i < KILL_MAIL; i++) {
+		struct kill_mail *mail = &me->thread->mail[i];
+		uint64_t word = atomic_load(&mail->word);
+
+		if ((word & 0xff) != KILL_MAIL_FULL ||
+		    !atomic_compare_exchange_strong(&mail->word, &word, (word & ~UINT64_C(0xff)) | KILL_MAIL_TAKING))
+			continue;
+		take(me, place, mail, word);
+		return true;
+	}
+	return false;
+}
+
+static int is_session(void *arg, const struct mempool_session_info *info)
+{
+	return info->session == *(const uint64_t *)arg;
+}
+
+bool kill_session_is_listed(struct kill_me *me, uint64_t session)
+{
+	int r;
+
+	kill_begin(me, KILL_LOOK, KILL_SESSION_POOL);
+	r = mempool_session_list(me->client, NULL, is_session, &session);
+	if (r < 0)
+		kill_fault(me, "list of sessions: %s (%s)", strerror(-r), mempool_last_error());
+	kill_end(me, 0, session, r);
+	return r;
+}
+
+void kill_await_session_end(struct kill_me *me, uint64_t session)
+{
+	const struct timespec pause = {.tv_nsec = 500000};
+
+	while (session && kill_session_is_listed(me, session))
+		nanosleep(&pause, NULL); /* between two looks; the driver's patience is the bound */
+}
+
+/* Who was to take it died meanwhile: it was taken, and he died owning it, or it is ours still. */
+static void settle(struct kill_me *me, struct kill_mail *mail)
+{
+	struct kill_block *block = &me->thread->blocks[mail->block];
+	int r = -ESTALE;
+
+	if (atomic_load(&block->word) == kill_word(mail->tag, KILL_SENT)) {
+		me->thread->op.blocks[me->thread->op.n++] = (uint16_t)mail->block;
+		kill_begin(me, KILL_TAKE, KILL_SESSION_POOL);
+		r = mempool_take(me->pools[KILL_SESSION_POOL], mail->offset, mail->session);
+		if (!r)
+			got(me, (int)mail->block, mail, false);
+		else if (r == -ESTALE)
+			kill_set(block, mail->tag, KILL_PASSED);
+		else
+			kill_fault(me, "take of 0x%llx from ourselves: %s (%s)", (unsigned long long)mail->offset,
+				   strerror(-r), mempool_last_error());
+		kill_end(me, mail->offset, mail->size, r);
+	}
+	atomic_store(&mail->word, KILL_MAIL_EMPTY);
+}
+
+bool kill_settle(struct kill_me *me)
+{
+	struct kill_model *model = me->model;
+	uint64_t ours = kill_mail_word(me->worker_index, me->thread_index, me->incarnation, KILL_MAIL_DOUBT);
+	bool any = false;
+
+	for (unsigned w = 0; w < model->n_workers; w++)
+		for (unsigned t = 0; t < model->n_threads; t++)
+			for (unsigned i = 0; i < KILL_MAIL; i++) {
+				struct kill_mail *mail = &model->workers[w].threads[t].mail[i];
+
+				if (atomic_load(&mail->word) != ours || kill_session_is_listed(me, mail->dead_session))
+					continue;
+				settle(me, mail);
+				any = true;
+			}
+	return any;
+}
+
+/* ---- publishing ---- */
+
+static int key_in(const struct kill_me *me, uint32_t state)
+{
+	for (int i = 0; i < KILL_KEYS; i++)
+		if (atomic_load(&me->thread->keys[i].state) == state)
+			return i;
+	return -1;
+}
+
+bool kill_publish(struct kill_me *me)
+{
+	int index = key_in(me, KILL_KEY_FREE), place = kill_pick(me, 1u << KILL_OWNED, KILL_SESSION_POOL, true), r;
+	struct kill_op *op = &me->thread->op;
+	struct kill_block *block;
+	struct kill_key *key;
+	char name[32];
+
+	if (index < 0 || place < 0)
+		return false;
+	key = &me->thread->keys[index];
+	block = &me->thread->blocks[place];
+	kill_verify(me, block, "before it is published");
+	kill_key_name(name, me->worker_index, me->thread_index, (unsigned)index);
+	key->offset = block->offset;
+	key->size = block->size;
+	key->tag = kill_tag(block);
+	op->blocks[op->n++] = (uint16_t)place;
+	op->key = (uint32_t)index;
+	kill_begin(me, KILL_PUBLISH, KILL_SESSION_POOL);
+	atomic_store(&key->state, KILL_KEY_DOUBT);
+	kill_claim_key(me, key->offset, key->size, (unsigned)index, false);
+	r = mempool_publish(me->pools[KILL_SESSION_POOL], key->offset, name);
+	if (r)
+		kill_fault(me, "publish of 0x%llx, %u bytes, as %s: %s (%s)", (unsigned long long)key->offset,
+			   key->size, name, strerror(-r), mempool_last_error());
+	atomic_store(&key->state, KILL_KEY_PUBLISHED);
+	kill_set(block, 0, KILL_NONE);
+	kill_end(me, key->offset, key->size, r);
+	return true;
+}
+
+bool kill_unpublish(struct kill_me *me)
+{
+	int index = key_in(me, KILL_KEY_PUBLISHED), r;
+	struct kill_block was = {.pool = KILL_SESSION_POOL};
+	struct kill_key *key;
+
+	if (index < 0)
+		return false;
+	key = &me->thread->keys[index];
+	was.offset = key->offset;
+	was.size = key->size;
+	kill_set(&was, key->tag, KILL_OWNED);
+	kill_verify(me, &was, "published");
+	me->thread->op.key = (uint32_t)index;
+	kill_begin(me, KILL_UNPUBLISH, KILL_SESSION_POOL);
+	atomic_store(&key->state, KILL_KEY_DOUBT); /* first: killed in between, it is to be asked about */
+	kill_unclaim_key(me, key->offset, key->size, (unsigned)index, false);
+	r = mempool_free(me->pools[KILL_SESSION_POOL], key->offset);
+	if (r)
+		kill_fault(me, "free of 0x%llx, %u bytes, published as key %d: %s (%s)",
+			   (unsigned long long)key->offset, key->size, index, strerror(-r), mempool_last_error());
+	atomic_store(&key->state, KILL_KEY_FREE);
+	kill_end(me, key->offset, key->size, r);
+	return true;
+}
+
+/* Within the operation: what is held under somebody's name reads as he wrote it. */
+static void hold(struct kill_me *me, int place, uint64_t offset, unsigned worker, unsigned thread, const char *name)
+{
+	struct kill_block *block = &me->thread->blocks[place];
+	uint64_t *words = mempool_ptr(me->pools[KILL_SESSION_POOL], offset);
+
+	if (!words)
+		kill_fault(me, "acquire of %s gave 0x%llx, which is outside", name, (unsigned long long)offset);
+	if (kill_tag_worker(words[0]) != worker || kill_tag_thread(words[0]) != thread || words[1] < KILL_MIN_SIZE ||
+	    words[1] > KILL_MAX_SIZE)
+		kill_fault(
+			me, "acquire of %s gave 0x%llx, which reads tag %llx, size %llu: nothing that was published so",
+			name, (unsigned long long)offset, (unsigned long long)words[0], (unsigned long long)words[1]);
+	block->pool = KILL_SESSION_POOL;
+	block->offset = offset;
+	block->size = (uint32_t)words[1];
+	block->n_retains = 1;
+	kill_set(block, words[0], KILL_HELD);
+	kill_verify(me, block, "acquired");
+}
+
+bool kill_acquire(struct kill_me *me)
+{
+	unsigned worker = (unsigned)rnd_below(&me->rnd, me->model->n_workers);
+	unsigned thread = (unsigned)rnd_below(&me->rnd, me->model->n_threads);
+	unsigned index = (unsigned)rnd_below(&me->rnd, KILL_KEYS);
+	struct kill_key *key = &me->model->workers[worker].threads[thread].keys[index];
+	uint32_t state = atomic_load(&key->state);
+	uint64_t tag = key->tag;
+	mempool_offset offset = 0;
+	int place = kill_free_place(me), r;
+	bool only_find = !rnd_below(&me->rnd, 4);
+	char name[32];
+
+	/* A session's frees drop its own holds first: what it has published, it does not acquire. */
+	if (place < 0 || worker == me->worker_index)
+		return false;
+	kill_key_name(name, worker, thread, index);
+	if (!only_find)
+		me->thread->op.blocks[me->thread->op.n++] = (uint16_t)place;
+	kill_begin(me, only_find ? KILL_FIND : KILL_ACQUIRE, KILL_SESSION_POOL);
+	r = only_find ? mempool_find(me->pools[KILL_SESSION_POOL], name, &offset)
+		      : mempool_acquire(me->pools[KILL_SESSION_POOL], name, &offset);
+	if (!r && !only_find)
+		hold(me, place, offset, worker, thread, name);
+	if (r && r != -ENOENT && !(r == -ENOSPC && me->model->may_be_full))
+		kill_fault(me, "acquire of %s: %s (%s)", name, strerror(-r), mempool_last_error());
+	if (r == -ENOENT && state == KILL_KEY_PUBLISHED && atomic_load(&key->state) == KILL_KEY_PUBLISHED &&
+	    tag == key->tag)
+		kill_fault(me, "acquire of %s: not found, and yet it was published all the while", name);
+	kill_end(me, offset, 0, r);
+	return true;
+}
+
+/* ---- pools of one thread ---- */
+
+static void destroy(struct kill_me *me, const char *name, bool may_be_missing)
+{
+	int r;
+
+	kill_begin(me, KILL_DESTROY, 0);
+	r = mempool_pool_destroy(me->client, name, 0);
+	if (r && !(r == -ENOENT && may_be_missing))
+		kill_fault(me, "destroy of %s: %s (%s)", name, strerror(-r), mempool_last_error());
+	me->thread->pool_in_doubt = 0;
+	kill_end(me, 0, 0, r);
+}
+
+static void use(struct kill_me *me, struct mempool_pool *pool, uint32_t size, const char *name, int *rp)
+{
+	uint64_t tag = kill_tag_make(me->worker_index, me->thread_index, me->incarnation, ++me->thread->n_serials);
+	mempool_offset offset = mempool_alloc(pool, size);
+	void *at;
+
+	*rp = offset ? 0 : -errno;
+	if (!offset)
+		return;
+	at = mempool_ptr(pool, offset);
+	kill_fill(at, tag, size);
+	if (kill_bad_byte(at, tag, size, size) >= 0)
+		kill_fault(me, "alloc in %s: 0x%llx does not keep what is written there", name,
+			   (unsigned long long)offset);
+}
+
+static int grow(struct kill_me *me, struct mempool_pool *pool, const char *name)
+{
+	struct mempool_stats stats;
+	int r;
+
+	kill_begin(me, KILL_RESIZE, 0);
+	use(me, pool, 8000, name, &r);
+	if (!r)
+		r = mempool_pool_resize(pool, 128 << 10);
+	if (!r)
+		use(me, pool, 60000, name, &r);
+	if (!r) {
+		r = mempool_pool_stats(pool, &stats);
+		if (r || stats.total != 128 << 10 || stats.allocations != 2 || stats.used != 68000)
+			kill_fault(me, "stats of %s: %s; total %llu, %llu blocks, %llu bytes used", name,
+				   r ? mempool_last_error() : "done", (unsigned long long)stats.total,
+				   (unsigned long long)stats.allocations, (unsigned long long)stats.used);
+	}
+	kill_end(me, 0, 128 << 10, r);
+	return r;
+}
+
+bool kill_pool_cycle(struct kill_me *me)
+{
+	struct mempool_pool_options options;
+	struct mempool_pool *pool;
+	char name[32];
+	int r;
+
+	if (!me->model->with_pool_cycles)
+		return false;
+	mempool_pool_options_init(&options);
+	options.max_size = 256 << 10;
+	options.fill = MEMPOOL_FILL_NONE;
+	kill_own_pool_name(name, me->worker_index, me->thread_index);
+	kill_begin(me, KILL_CREATE, 0);
+	me->thread->pool_in_doubt = 1;
+	r = mempool_pool_create(me->client, name, 64 << 10, &options, &pool);
+	if (r && !is_full(me, r))
+		kill_fault(me, "create of %s: %s (%s)", name, strerror(-r), mempool_last_error());
+	if (r)
+		me->thread->pool_in_doubt = 0;
+	kill_end(me, 0, 64 << 10, r);
+	if (r)
+		return true;
+	r = grow(me, pool, name);
+	if (r && !is_full(me, r))
+		kill_fault(me, "growth of %s: %s (%s)", name, strerror(-r), mempool_last_error());
+	mempool_pool_close(pool);
+	destroy(me, name, false);
+	return true;
+}
+
+/* ---- a new incarnation ---- */
+
+static void resolve_key(struct kill_me *me, unsigned index)
+{
+	struct kill_key *key = &me->thread->keys[index];
+	mempool_offset offset = 0;
+	char name[32];
+	int r;
+
+	kill_key_name(name, me->worker_index, me->thread_index, index);
+	kill_begin(me, KILL_FIND, KILL_SESSION_POOL);
+	r = mempool_find(me->pools[KILL_SESSION_POOL], name, &offset);
+	if (r && r != -ENOENT)
+		kill_fault(me, "find of %s: %s (%s)", name, strerror(-r), mempool_last_error());
+	if (!r && offset != key->offset)
+		kill_fault(me, "find of %s gave 0x%llx; 0x%llx was published so", name, (unsigned long long)offset,
+			   (unsigned long long)key->offset);
+	if (!r)
+		kill_claim_key(me, key->offset, key->size, index, true);
+	else
+		kill_unclaim_key(me, key->offset, key->size, index, true);
+	atomic_store(&key->state, r ? KILL_KEY_FREE : KILL_KEY_PUBLISHED);
+	kill_end(me, key->offset, key->size, r);
+}
+
+void kill_resolve(struct kill_me *me)
+{
+	char name[32];
+
+	for (unsigned i = 0; i < KILL_KEYS; i++)
+		if (atomic_load(&me->thread->keys[i].state) == KILL_KEY_DOUBT)
+			resolve_key(me, i);
+	if (me->thread->pool_in_doubt) {
+		kill_own_pool_name(name, me->worker_index, me->thread_index);
+		destroy(me, name, true);
+	}
+}

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: MIT
+#include "kill_worker.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#define PATIENCE_MS 120000 /* for the driver to come back; it dies or fails before */
+
+/* ---- phases ---- */
+
+static bool is_in_doubt(const struct kill_me *me)
+{
+	uint64_t ours = kill_mail_word(me->worker_index, me->thread_index, me->incarnation, KILL_MAIL_DOUBT);
+
+	for (unsigned w = 0; w < me->model->n_workers; w++)
+		for (unsigned i = 0; i < me->model->n_threads * KILL_MAIL; i++)
+			if (atomic_load(&me->model->workers[w].threads[i / KILL_MAIL].mail[i % KILL_MAIL].word) == ours)
+				return true;
+	return false;
+}
+
+/* Nothing that we sent is in doubt any more. */
+static void settle_all(struct kill_me *me)
+{
+	while (is_in_doubt(me))
+		(void)kill_settle(me);
+}
+
+/* Everything that was sent to us is ours. */
+static void take_all_mail(struct kill_me *me)
+{
+	do {
+		while (kill_free_place(me) < 0) /* a retained one goes only after its retains */
+			kill_give_up(me, kill_pick(me, KILL_FREEABLE, -1, false));
+	} while (kill_receive(me));
+}
+
+static void await_next_phase(struct kill_me *me, uint32_t phase)
+{
+	atomic_store(&me->thread->phase_done, phase);
+	atomic_fetch_add(&me->model->n_done, 1);
+	kill_wake(&me->model->n_done);
+	while (atomic_load(&me->model->phase) == phase)
+		(void)kill_wait(&me->model->phase, phase, PATIENCE_MS);
+}
+
+static void *thread_main(void *arg)
+{
+	struct kill_me *me = arg;
+
+	kill_resolve(me);
+	for (;;) {
+		uint32_t phase = atomic_load(&me->model->phase);
+
+		switch ((enum kill_phase)(phase & 0xff)) {
+		case KILL_RUN:
+			kill_step(me);
+			continue;
+		case KILL_PAUSE:
+			settle_all(me);
+			break;
+		case KILL_MAIL_OUT:
+			take_all_mail(me);
+			break;
+		case KILL_FREE_ALL:
+			kill_free_all(me);
+			break;
+		case KILL_END:
+			return NULL;
+		}
+		await_next_phase(me, phase);
+	}
+}
+
+/* ---- life ---- */
+
+static bool is_absence(int r)
+{
+	return r == -ECONNREFUSED || r == -EHOSTDOWN || r == -ECONNRESET || r == -EPIPE || r == -ENOENT;
+}
+
+static void connect(struct kill_me *me)
+{
+	uint32_t up;
+	int r;
+
+	for (;;) {
+		up = atomic_load(&me->model->up);
+		r = mempool_connect(&me->client, me->model->socket);
+		if (!r)
+			break;
+		if (!is_absence(r))
+			kill_fault(me, "connect: %s (%s)", strerror(-r), mempool_last_error());
+		(void)kill_wait(&me->model->up, up, PATIENCE_MS);
+	}
+	r = mempool_set_timeout(me->client, -1);
+	if (r)
+		kill_fault(me, "set_timeout: %s", strerror(-r));
+	atomic_store(&me->worker->session, mempool_session(me->client));
+	for (unsigned i = 0; i < KILL_POOLS; i++) {
+		r = mempool_pool_open(me->client, kill_pool_name(i), &me->pools[i]);
+		if (r)
+			kill_fault(me, "open of pool %s: %s (%s)", kill_pool_name(i), strerror(-r),
+				   mempool_last_error());
+	}
+}
+
+/* It keeps the socket open and the mappings, tries what it must not be able to do, and ends with the driver. */
+static void fork_child(struct kill_me *me)
+{
+	pid_t pid = fork();
+	char byte;
+
+	if (pid) {
+		atomic_store(&me->worker->child, pid > 0 ? pid : 0);
+		return;
+	}
+	if (mempool_alloc(me->pools[0], 64) || errno != ECHILD)
+		kill_fault(me, "a forked child got a block of its parent's session");
+	mempool_pool_close(me->pools[1]);
+	while (read(me->model->life_fd, &byte, 1) < 0 && errno == EINTR)
+		;
+	_exit(0);
+}
+
+static struct kill_me us[KILL_THREADS]; /* of this process */
+
+static void start_threads(struct kill_me *first, pthread_t ids[])
+{
+	for (unsigned i = 0; i < first->model->n_threads; i++) {
+		struct kill_me *me = &us[i];
+
+		*me = *first;
+		me->thread_index = i;
+		me->thread = &me->worker->threads[i];
+		rnd_init(&me->rnd,
+			 me->model->seed ^ (uint64_t)me->worker_index << 40 ^ (uint64_t)i << 32 ^ me->incarnation);
+		if (pthread_create(&ids[i], NULL, thread_main, me))
+			kill_fault(me, "no thread");
+	}
+}
+
+void kill_worker_run(struct kill_model *model, unsigned worker)
+{
+	struct kill_me me = {.model = model,
+			     .worker = &model->workers[worker],
+			     .thread = &model->workers[worker].threads[0],
+			     .worker_index = worker};
+	pthread_t ids[KILL_THREADS];
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	me.incarnation = atomic_load(&me.worker->incarnation);
+	connect(&me);
+	if (model->with_children && me.incarnation % model->with_children == worker % model->with_children)
+		fork_child(&me);
+	kill_await_session_end(&me, me.worker->old_session);
+	start_threads(&me, ids);
+	for (unsigned i = 0; i < model->n_threads; i++)
+		pthread_join(ids[i], NULL);
+	for (unsigned i = 0; i < KILL_POOLS; i++)
+		mempool_pool_close(me.pools[i]);
+	mempool_disconnect(me.client);
+	_exit(0);
+}
