@@ -354,8 +354,7 @@ static int take(struct extent_map *map, const struct want *want, uint32_t slack,
 int extent_map_take(struct extent_map *map, uint64_t size, uint64_t alignment, uint64_t bias, uint32_t slack,
 		    uint64_t origin, uint32_t now_s, uint32_t *extentp)
 {
-	const struct want want = {
-		.size = size, .alignment = alignment, .bias = bias, .is_high = size >= LARGE_BYTES};
+	const struct want want = {.size = size, .alignment = alignment, .bias = bias, .is_high = size >= LARGE_BYTES};
 
 	return take(map, &want, slack, origin, now_s, extentp);
 }
@@ -568,7 +567,7 @@ int extent_map_grow(struct extent_map *map, uint64_t n_bytes, uint32_t now_s)
 
 void extent_map_set_flags(struct extent_map *map, uint32_t extent, unsigned flags)
 {
-	assert(state_is_block(extent_state(map, extent)));
+	assert(extent_is_block(map, extent));
 	set_what(map, extent, extent_size(map, extent), extent_state(map, extent), flags);
 }
 

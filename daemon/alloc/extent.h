@@ -154,6 +154,14 @@ static inline enum extent_state extent_state(const struct extent_map *map, uint3
 	return (enum extent_state)(extent_word(&extent_record(map, extent)->what) >> 48 & 0xff);
 }
 
+/** extent_is_block() - LIVE, or a PINNED slot: it has flags, holds, a name */
+static inline bool extent_is_block(const struct extent_map *map, uint32_t extent)
+{
+	enum extent_state state = extent_state(map, extent);
+
+	return state == EXTENT_LIVE || state == EXTENT_PINNED;
+}
+
 static inline unsigned extent_flags(const struct extent_map *map, uint32_t extent)
 {
 	return (unsigned)(extent_word(&extent_record(map, extent)->what) >> 56);

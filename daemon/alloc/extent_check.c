@@ -84,7 +84,7 @@ static void check_bucket(struct census *census, uint32_t index, uint64_t *n_chai
 	uint32_t extent = *(const uint32_t *)ledger_at(map->ledger, LEDGER_BUCKETS, index);
 
 	for (; extent != EXTENT_NONE; extent = extent_links(map, extent)->hash_next) {
-		if (!exists(map, extent) || !state_is_block(extent_state(map, extent))) {
+		if (!exists(map, extent) || !extent_is_block(map, extent)) {
 			fault(census, NOWHERE, "bucket %u holds index %u, which is no block", index, extent);
 			return;
 		}
@@ -298,8 +298,7 @@ static void check_unused(struct census *census)
 	}
 	if (n != map->n_unused || n + census->n_extents + census->n_pinned != map->n_high)
 		fault(census, NOWHERE, "%" PRIu64 " indexes used and %u unused of %u, %u counted",
-		      census->n_extents + census->n_pinned, n,
-		      map->n_high, map->n_unused);
+		      census->n_extents + census->n_pinned, n, map->n_high, map->n_unused);
 }
 
 static void check_count(struct census *census, const char *what, uint64_t counted, uint64_t found)

@@ -27,12 +27,6 @@ static inline bool state_is_truth(enum extent_state state)
 	return state == EXTENT_LIVE || state == EXTENT_LEASED || state == EXTENT_PINNED;
 }
 
-/** state_is_block() - found by offset, with flags */
-static inline bool state_is_block(enum extent_state state)
-{
-	return state == EXTENT_LIVE || state == EXTENT_PINNED;
-}
-
 static inline bool extent_is_gap(const struct extent_map *map, uint32_t extent)
 {
 	return extent != EXTENT_NONE && extent_state(map, extent) == EXTENT_GAP;
