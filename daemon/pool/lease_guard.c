@@ -33,8 +33,7 @@ struct chunk {
 
 static struct chunk first;
 static struct sigaction before;
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-static int once_error;
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* of installing; a leaf */
 
 static struct lease_guard *find(uintptr_t at)
 {
@@ -78,13 +77,23 @@ static void sigbus_cb(int signal, siginfo_t *info, void *context)
 	errno = saved;
 }
 
-static void install(void)
+/* Whoever has put another there since is asked next. */
+static int install(void)
 {
-	struct sigaction action = {.sa_sigaction = sigbus_cb, .sa_flags = SA_SIGINFO};
+	struct sigaction action = {.sa_sigaction = sigbus_cb, .sa_flags = SA_SIGINFO}, present;
+	int r = 0;
 
 	sigemptyset(&action.sa_mask);
-	if (sigaction(SIGBUS, &action, &before))
-		once_error = -errno;
+	pthread_mutex_lock(&mutex);
+	if (sigaction(SIGBUS, NULL, &present))
+		r = -errno;
+	if (!r && (!(present.sa_flags & SA_SIGINFO) || present.sa_sigaction != sigbus_cb)) {
+		before = present;
+		if (sigaction(SIGBUS, &action, NULL))
+			r = -errno;
+	}
+	pthread_mutex_unlock(&mutex);
+	return r;
 }
 
 static struct lease_guard *reserve_in(struct chunk *chunk)
@@ -128,10 +137,10 @@ int lease_guard_map(struct lease_guard **guardp, int fd, uint64_t n_bytes, uint8
 {
 	struct lease_guard *guard;
 	void *map;
-	int r = -pthread_once(&once, install);
+	int r = install();
 
-	if (r || once_error)
-		return r ? r : once_error;
+	if (r)
+		return r;
 	guard = reserve();
 	if (!guard)
 		return -ENOMEM;
