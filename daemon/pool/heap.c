@@ -77,6 +77,8 @@ static uint32_t find_waited(const struct pool *pool)
 	for (uint32_t i = 1; i < pool->lease.n_heaps_high; i++)
 		if (heap_state(pool, i) == HEAP_QUARANTINED && (!oldest || since_of(pool, i) < since_of(pool, oldest)))
 			oldest = i;
+	if (!LEASE_RULE(QUARANTINE))
+		return oldest;
 	return oldest && since_of(pool, oldest) <= earliest_seen(pool) ? oldest : 0;
 }
 

@@ -18,6 +18,8 @@ static uint32_t sweep_words(struct pool_member *member, uint32_t id)
 	struct slab_count count;
 	bool is_freed = false;
 
+	if (!LEASE_RULE(SWEEP_ALL) && extent_owner(&pool->map, slab_extent(pool, id)) != member->index)
+		return 0;
 	if (!lease_is_sound(pool) || !slab_read(pool, id, words, &count))
 		return 0;
 	for (uint32_t i = 0; i < n_slots; i++) {
@@ -40,7 +42,8 @@ static void sweep_custody(struct pool_member *member, uint32_t id)
 	_Atomic uint32_t *custody = &lease_slab_at(&member->pool->lease, id)->custody;
 	uint32_t who = lease_custody_peek(custody);
 
-	if (who != LEASE_IDLE && who != LEASE_DAEMON && heap_member(member->pool, who) == member)
+	if (LEASE_RULE(BREAK_DEAD) && who != LEASE_IDLE && who != LEASE_DAEMON &&
+	    heap_member(member->pool, who) == member)
 		lease_custody_break(custody, who, LEASE_IDLE);
 }
 

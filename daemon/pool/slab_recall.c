@@ -20,7 +20,8 @@ static bool take_custody(struct pool *pool, uint32_t id)
 
 	if (who == LEASE_IDLE)
 		return lease_custody_take(custody, LEASE_DAEMON);
-	if (who == LEASE_DAEMON || heap_member(pool, who)) /* ours it is nowhere but here: a client wrote that */
+	if (who == LEASE_DAEMON || heap_member(pool, who) ||
+	    !LEASE_RULE(BREAK_DEAD)) /* ours it is nowhere but here: a client wrote that */
 		return false;
 	return lease_custody_break(custody, who, LEASE_DAEMON);
 }
@@ -37,12 +38,14 @@ uint64_t slab_recall(struct pool *pool, uint32_t id, bool takes_cached)
 	uint64_t n_bytes = extent_size(&pool->map, slab_extent(pool, id));
 	uint16_t words[SLAB_SLOTS_MAX];
 	struct slab_count count;
-	bool is_empty;
+	bool is_empty, is_read = false;
 
+	if (!LEASE_RULE(RECALL_READS))
+		is_read = slab_read(pool, id, words, &count);
 	if (!lease_is_sound(pool) || !take_custody(pool, id))
 		return 0;
 	is_empty =
-		slab_read(pool, id, words, &count) &&
+		(is_read || slab_read(pool, id, words, &count)) &&
 		(count.n_free == slab_record(pool, id)->n_slots ||
 		 (takes_cached && slab_slot_bytes(pool, id) > SIZE_CLASS_CUT_MAX && take_cached(pool, id, words[0])));
 	if (is_empty && lease_is_sound(pool)) {

@@ -31,6 +31,8 @@ static bool count_words(const uint16_t words[], uint32_t n, struct slab_count *c
 		count.n_pinned += words[i] == LEASE_PINNED;
 	}
 	count.n_cached -= count.n_free;
+	if (!LEASE_RULE(ZERO_IS_DAMAGE))
+		count.n_free = n - count.n_cached - count.n_live;
 	*countp = count;
 	return count.n_free + count.n_cached + count.n_live == n;
 }
@@ -39,8 +41,11 @@ bool slab_read(struct pool *pool, uint32_t id, uint16_t words[], struct slab_cou
 {
 	const struct slab_record *record = slab_record(pool, id);
 	size_t n_bytes = record->n_slots * sizeof(words[0]);
-	ssize_t n = pread(pool->lease.object.fd, words, n_bytes,
-			  (off_t)(pool->lease.layout.words_at + record->first_word * sizeof(words[0])));
+	ssize_t n;
+
+	LEASE_STEP("words read", lease_word_at(&pool->lease, record->first_word));
+	n = pread(pool->lease.object.fd, words, n_bytes,
+		  (off_t)(pool->lease.layout.words_at + record->first_word * sizeof(words[0])));
 
 	atomic_thread_fence(memory_order_acquire); /* what was done to a slot before its C(0) was stored */
 	if (n < 0 || (size_t)n != n_bytes) {
