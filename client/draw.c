@@ -182,6 +182,8 @@ static void draw_figures(const struct canvas *canvas)
 		"free: %s, largest gap %s, fragmentation %.2f; backed %s, peak %s, failed %" PRIu64 "\n",
 		size_text(stats->free).text, size_text(stats->largest_free).text, stats->fragmentation,
 		size_text(stats->backed).text, size_text(stats->peak_used).text, stats->failed_total);
+	if (stats->leased_idle)
+		fprintf(canvas->stream, "idle in slabs: %s\n", size_text(stats->leased_idle).text);
 }
 
 static void draw(const struct canvas *canvas)
@@ -242,9 +244,10 @@ int mempool_pool_visualize(struct mempool_pool *pool, FILE *stream, const struct
 	r = options ? import_struct(&known, sizeof(known), options, options->struct_size, "visualize") : 0;
 	if (r)
 		return r;
-	if ((unsigned)known.format > MEMPOOL_FORMAT_JSON || known.color > 1 || known.reserved)
+	if ((unsigned)known.format > MEMPOOL_FORMAT_JSON || known.color > 1 || known.blocks > 1)
 		return error_set(-EINVAL, "visualize: an option has a value that it cannot have");
-	r = known.format == MEMPOOL_FORMAT_JSON ? extents_write_json(pool, stream) : draw_picture(pool, stream, &known);
+	r = known.format == MEMPOOL_FORMAT_JSON ? extents_write_json(pool, stream, known.blocks)
+						: draw_picture(pool, stream, &known);
 	if (!r && ferror(stream))
 		r = error_set(-EIO, "visualize: the stream could not be written");
 	return r;

@@ -11,13 +11,15 @@
 
 enum {
 	OPTION_WIDTH = 0x200,
-	OPTION_FORMAT
+	OPTION_FORMAT,
+	OPTION_BLOCKS
 };
 
 static const struct argp_option options[] = {
 	{"width", OPTION_WIDTH, "N", 0, "Columns of the map (the terminal's)", 0},
 	{"format", OPTION_FORMAT, "FORMAT", 0, "ascii, unicode or json (unicode on a terminal that can, else ascii)",
 	 0},
+	{"blocks", OPTION_BLOCKS, NULL, 0, "json: list each live slot of a slab too", 0},
 	{"output", 'o', "FILE", 0, "Write to FILE", 0},
 	{0},
 };
@@ -26,6 +28,7 @@ struct viz {
 	uint64_t width; /* 0: not given */
 	bool has_format;
 	enum mempool_format format;
+	bool with_blocks;
 	const char *path; /* NULL: stdout */
 };
 
@@ -40,6 +43,9 @@ static error_t viz_parse(int key, char *arg, struct argp_state *state)
 	case OPTION_FORMAT:
 		viz->format = (enum mempool_format)command_choice("--format", arg, "ascii|unicode|json");
 		viz->has_format = true;
+		return 0;
+	case OPTION_BLOCKS:
+		viz->with_blocks = true;
 		return 0;
 	case 'o':
 		viz->path = arg;
@@ -61,6 +67,7 @@ static struct mempool_visualize_options settle(const struct ctl *ctl, const stru
 		visualize.format =
 			terminal_is(fd) && terminal_is_utf8() ? MEMPOOL_FORMAT_UNICODE : MEMPOOL_FORMAT_ASCII;
 	visualize.width = viz->width ? (uint32_t)viz->width : terminal_width(fd);
+	visualize.blocks = viz->with_blocks;
 	visualize.color = terminal_has_color(ctl->color, fd);
 	return visualize;
 }

@@ -52,13 +52,16 @@ struct extent_record {
 
 /* Derived: where the extent hangs. Address order is a doubly linked list over all extents, gaps included. */
 struct extent_links {
-	uint32_t prev, next; /* neighbours by address */
+	uint32_t prev, next; /* neighbours by address; of a PINNED one prev is the pool's: the extent of its slab */
 	union {
 		struct {
 			uint32_t owner_prev, owner_next; /* blocks of one owner, newest first */
 			uint32_t hash_next;
 			uint32_t first_hold; /* the pool's; counts only with EXTENT_HELD */
-			uint32_t name;	     /* the pool's; counts only with EXTENT_NAMED */
+			union {
+				uint32_t name; /* the pool's; counts only with EXTENT_NAMED */
+				uint32_t slab; /* the pool's; of a LEASED one: its id */
+			};
 		};
 		struct {
 			uint32_t same_prev, same_next; /* ring of gaps of one size */

@@ -10,7 +10,7 @@
  *   slab_show.c      words read, counted, shown and verified
  *   heap.c           numbers of heaps, and their quarantine
  *   heap_sweep.c     the end of a session's heaps
- *   slot.c           one slot, by request
+ *   slot.c           one slot, by request; slot_show.c: the slots of a slab, for people
  *   lease_recover.c  all of it after a restart
  *
  * Truth: what a slab is, and whose a heap number is, stands in the ledger (LEDGER_SLABS, LEDGER_HEAPS); whose a slot is, in its
@@ -68,7 +68,8 @@ struct heap {			     /* of one number */
 	struct pool_member *member;  /* whose; NULL: not open */
 	uint32_t next;		     /* of that member; 0 */
 	uint64_t seen;		     /* the quarantine's clock at its last request */
-	uint64_t n_live, live_bytes; /* its slots, when all words were last read */
+	uint64_t n_live, live_bytes; /* its slots, when all words were last read; */
+	uint64_t cached_bytes;	     /* and those in its magazines */
 };
 
 struct lease {
@@ -100,6 +101,7 @@ struct lease {
 	uint32_t quarantine_clock; /* raised with each number that goes there */
 
 	uint64_t alloc_total, free_total; /* of slots: of heaps that are no more, and by request */
+	uint32_t decay_at;		  /* slabs before it were tried by the decay */
 	uint64_t scan_end_ns, scan_ns;	  /* CLOCK_MONOTONIC: when all slabs were last tried, and how long that took */
 
 	struct { /* slots whose word is C(0) once the operation is committed */
@@ -211,6 +213,9 @@ uint64_t slab_recall(struct pool *pool, uint32_t id, bool takes_cached);
  */
 int slab_recall_all(struct pool *pool, unsigned flags, bool *changedp) MUST_CHECK;
 
+/** slab_recall_empty() - in passing: orphans that are empty by now, for one step */
+void slab_recall_empty(struct pool *pool);
+
 /* ---- slab_show.c ---- */
 
 struct slab_count {
@@ -229,6 +234,18 @@ bool lease_is_large(const struct pool *pool);
 /** member_slots() - of its heaps, when all words were last read */
 void member_slots(const struct pool *pool, const struct pool_member *member, uint64_t *n_livep, uint64_t *bytesp);
 unsigned lease_check(struct pool *pool, FILE *report);
+
+/* ---- slot_show.c ---- */
+
+struct slot_run { /* neighbours of one kind */
+	uint64_t offset, end;
+	uint32_t owner;	 /* number; counts with is_live */
+	uint32_t extent; /* its record, of a single pinned slot; else EXTENT_NONE */
+	bool is_live;
+};
+/** slots_visit() - all of a LEASED extent, from its begin to its end; live slots one by one. Return: live slots */
+uint32_t slots_visit(struct pool *pool, uint32_t extent, void (*visit)(void *arg, const struct slot_run *run),
+		     void *arg);
 
 /* ---- heap.c ---- */
 
@@ -279,6 +296,9 @@ int slot_look(struct pool *pool, uint64_t offset, int otherwise, struct slot *sl
 int slot_pin(struct pool *pool, uint64_t offset, int otherwise, uint32_t *extentp) MUST_CHECK;
 /** slot_free_at_once() - without a pin, for when there is no room for its record; not safe if we are killed right after */
 int slot_free_at_once(struct pool *pool, uint64_t offset) MUST_CHECK;
+/** slot_of_pinned() - which slot a PINNED extent is. Return: false: none, damage */
+bool slot_of_pinned(const struct pool *pool, uint32_t extent, uint32_t *idp, uint32_t *slotp);
+_Atomic uint16_t *slot_word(const struct pool *pool, uint32_t id, uint32_t slot);
 /** slot_release() - of a PINNED extent whose record is about to go: its word is C(0) after the commit */
 void slot_release(struct pool *pool, uint32_t extent);
 /** slot_release_now() - after a commit */
@@ -288,5 +308,5 @@ void slot_release_now(struct pool *pool);
 
 /** lease_recover() - heaps and slabs of the ledger, and the copy for clients; after members and map. Return: 0; POOL_E_DAMAGED; POOL_E_UNBACKED; -errno */
 int lease_recover(struct pool *pool) MUST_CHECK;
-/** lease_recover_slots() - words against records; after holds and names. Return: as lease_recover() */
-int lease_recover_slots(struct pool *pool) MUST_CHECK;
+/** lease_recover_slots() - words against records; after holds and names */
+void lease_recover_slots(struct pool *pool);

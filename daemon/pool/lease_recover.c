@@ -96,6 +96,26 @@ static bool draw_slab(struct pool *pool, uint32_t id, uint32_t pages[])
 	return true;
 }
 
+/* Each record of a slot is led to its slab. */
+static bool find_slabs_of_pinned(struct pool *pool, const uint32_t pages[])
+{
+	struct extent_map *map = &pool->map;
+
+	for (uint32_t e = 0; map->n_pinned && e < map->n_high; e++) {
+		uint64_t page = (extent_offset(map, e) - POOL_FIRST) / PAGE;
+		uint32_t id, slot;
+
+		if (extent_state(map, e) != EXTENT_PINNED)
+			continue;
+		if (page >= pool->lease.n_pages || !pages[page])
+			return false;
+		extent_links(map, e)->prev = slab_extent(pool, pages[page] - 1);
+		if (!slot_of_pinned(pool, e, &id, &slot))
+			return false;
+	}
+	return true;
+}
+
 static void rewrite_descriptor(struct pool *pool, uint32_t id)
 {
 	struct lease_slab *copy = lease_slab_at(&pool->lease, id);
@@ -121,6 +141,7 @@ static int recover_slab(struct pool *pool, uint32_t id)
 
 	if (!slab_is_sound(pool, id))
 		return POOL_E_DAMAGED;
+	extent_links(&pool->map, extent)->slab = id;
 	r = slab_know(pool, id);
 	if (!r)
 		r = lease_back(pool, layout->words_at + record->first_word * sizeof(uint16_t),
@@ -162,6 +183,8 @@ static int rewrite_copy(struct pool *pool)
 	for (uint32_t id = 0; !r && id < pool->slab_records.n_high; id++)
 		if (slab_exists(pool, id) && !draw_slab(pool, id, pages))
 			r = POOL_E_DAMAGED;
+	if (!r && !find_slabs_of_pinned(pool, pages))
+		r = POOL_E_DAMAGED;
 	for (uint64_t page = 0; !r && page < lease->n_pages; page++)
 		if (atomic_load_explicit(lease_page_at(lease, page), memory_order_relaxed) != pages[page])
 			atomic_store_explicit(lease_page_at(lease, page), pages[page], memory_order_release);
@@ -173,32 +196,14 @@ static int rewrite_copy(struct pool *pool)
 
 /* ---- slots ---- */
 
-static bool slot_of(struct pool *pool, uint32_t extent, _Atomic uint16_t **wordp)
+static void recover_pinned(struct pool *pool)
 {
-	uint64_t offset = extent_offset(&pool->map, extent), slot_bytes;
-	uint32_t id;
-
-	if (!slab_at(pool, offset, &id))
-		return false;
-	slot_bytes = slab_slot_bytes(pool, id);
-	offset -= slab_base(pool, id);
-	if (extent_size(&pool->map, extent) != slot_bytes || offset % slot_bytes ||
-	    offset / slot_bytes >= slab_record(pool, id)->n_slots)
-		return false;
-	*wordp = lease_word_at(&pool->lease, slab_record(pool, id)->first_word + (uint32_t)(offset / slot_bytes));
-	return true;
-}
-
-static int recover_pinned(struct pool *pool)
-{
-	_Atomic uint16_t *word;
+	uint32_t id, slot;
 
 	for (uint32_t e = 0; pool->map.n_pinned && e < pool->map.n_high; e++) {
 		if (extent_state(&pool->map, e) != EXTENT_PINNED)
 			continue;
-		if (!slot_of(pool, e, &word))
-			return POOL_E_DAMAGED;
-		if (lease_word_read(word) == LEASE_PINNED)
+		if (slot_of_pinned(pool, e, &id, &slot) && lease_word_read(slot_word(pool, id, slot)) == LEASE_PINNED)
 			continue;
 		if (extent_flags(&pool->map, e) || extent_owner(&pool->map, e) == EXTENT_OWNER_NONE) {
 			lease_damage(pool, "a held slot's word says otherwise");
@@ -207,7 +212,6 @@ static int recover_pinned(struct pool *pool)
 		block_cancel_slot(pool, e);
 		pool_commit(pool);
 	}
-	return 0;
 }
 
 static void recover_words(struct pool *pool, uint32_t id)
@@ -237,15 +241,12 @@ int lease_recover(struct pool *pool)
 	return r ? r : rewrite_copy(pool);
 }
 
-int lease_recover_slots(struct pool *pool)
+void lease_recover_slots(struct pool *pool)
 {
-	int r;
-
 	if (!pool->lease.is_on)
-		return 0;
-	r = recover_pinned(pool);
-	for (uint32_t id = 0; !r && !pool->lease.is_damaged && id < pool->slab_records.n_high; id++)
+		return;
+	recover_pinned(pool);
+	for (uint32_t id = 0; !pool->lease.is_damaged && id < pool->slab_records.n_high; id++)
 		if (slab_exists(pool, id))
 			recover_words(pool, id);
-	return r;
 }

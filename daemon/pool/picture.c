@@ -22,6 +22,16 @@ static uint64_t backed_bytes(const struct pool *pool)
 	return (uint64_t)st.st_blocks * 512;
 }
 
+bool pool_is_long_to_read(struct pool *pool)
+{
+	bool is_long;
+
+	pool_lock(pool);
+	is_long = lease_is_large(pool);
+	pool_unlock(pool);
+	return is_long;
+}
+
 void pool_stats(struct pool *pool, struct pool_stats *statsp)
 {
 	const struct extent_map *map = &pool->map;
@@ -127,6 +137,33 @@ uint32_t pool_holders(struct pool *pool, struct pool_holder holders[], uint32_t 
 	n = top_holders(pool, holders, n_max);
 	pool_unlock(pool);
 	return n;
+}
+
+static uint64_t cached_by(const struct pool *pool, const struct pool_member *member)
+{
+	uint64_t n_bytes = 0;
+
+	for (uint32_t heap = member->first_heap; heap; heap = pool->lease.heaps[heap].next)
+		n_bytes += pool->lease.heaps[heap].cached_bytes;
+	return n_bytes;
+}
+
+uint64_t top_cacher(struct pool *pool, struct pool_holder *topp)
+{
+	uint64_t all = 0, most = 0;
+
+	pool_lock(pool);
+	for (const struct pool_member *m = pool->first; m; m = m->next) {
+		uint64_t n_bytes = cached_by(pool, m);
+
+		all += n_bytes;
+		if (n_bytes > most) {
+			most = n_bytes;
+			*topp = holder_of(pool, m);
+		}
+	}
+	pool_unlock(pool);
+	return all;
 }
 
 /* ---- gaps ---- */
@@ -237,9 +274,23 @@ static void draw_range(struct drawing *drawing, uint64_t offset, uint64_t end, u
 	}
 }
 
+static void draw_slots(void *arg, const struct slot_run *run)
+{
+	struct drawing *drawing = arg;
+	uint64_t end = run->end < drawing->end ? run->end : drawing->end;
+
+	draw_range(drawing, run->offset, end, run->is_live ? holder_index(drawing, run->owner) : 0, run->is_live);
+}
+
 static void draw_extent(struct drawing *drawing, const struct cursor *cursor, uint64_t end)
 {
 	const struct extent_map *map = &drawing->pool->map;
+
+	if (extent_state(map, cursor->extent) == EXTENT_LEASED &&
+	    extent_offset(map, cursor->extent) == cursor->offset) {
+		slots_visit(drawing->pool, cursor->extent, draw_slots, drawing);
+		return;
+	}
 	bool is_used = extent_state(map, cursor->extent) != EXTENT_GAP;
 	uint32_t holder = is_used ? holder_index(drawing, extent_owner(map, cursor->extent)) : 0;
 
@@ -296,7 +347,23 @@ static void show_block(const struct pool *pool, uint32_t extent, struct pool_ext
 	}
 }
 
-static void show_extent(const struct pool *pool, const struct cursor *cursor, struct pool_extent *shown)
+static void show_slab(struct pool *pool, uint32_t extent, struct pool_extent *shown)
+{
+	uint32_t id = extent_links(&pool->map, extent)->slab;
+	uint16_t words[SLAB_SLOTS_MAX];
+	struct slab_count count;
+
+	shown->block = extent_offset(&pool->map, extent);
+	shown->owner = session_of(pool, extent_owner(&pool->map, extent));
+	shown->origin = extent_origin(&pool->map, extent);
+	shown->since_s = extent_since(&pool->map, extent);
+	shown->slot_bytes = slab_slot_bytes(pool, id);
+	shown->n_slots = slab_record(pool, id)->n_slots;
+	shown->n_live = slab_read(pool, id, words, &count) ? count.n_live : 0;
+	shown->requested = (uint64_t)shown->n_live * shown->slot_bytes;
+}
+
+static void show_extent(struct pool *pool, const struct cursor *cursor, struct pool_extent *shown)
 {
 	const struct extent_map *map = &pool->map;
 	uint64_t begin = extent_offset(map, cursor->extent);
@@ -307,6 +374,8 @@ static void show_extent(const struct pool *pool, const struct cursor *cursor, st
 	shown->state = extent_state(map, cursor->extent);
 	if (shown->state == EXTENT_GAP)
 		shown->since_s = extent_since(map, cursor->extent);
+	else if (shown->state == EXTENT_LEASED)
+		show_slab(pool, cursor->extent, shown);
 	else
 		show_block(pool, cursor->extent, shown);
 }
@@ -357,6 +426,45 @@ uint32_t pool_extents(struct pool *pool, uint64_t from, uint64_t *hintp, struct 
 	}
 	pool_unlock(pool);
 	return n;
+}
+
+struct slot_page {
+	struct pool *pool;
+	struct pool_slot *slots;
+	uint32_t n, n_max;
+};
+
+static void show_slot(void *arg, const struct slot_run *run)
+{
+	struct slot_page *page = arg;
+	const struct pool *pool = page->pool;
+	const struct name_record *name;
+	struct pool_slot *slot;
+
+	if (!run->is_live || page->n == page->n_max)
+		return;
+	slot = &page->slots[page->n++];
+	*slot = (struct pool_slot){.offset = run->offset, .owner = session_of(pool, run->owner), .n_holds = 1};
+	if (run->extent == EXTENT_NONE)
+		return;
+	slot->n_holds = hold_count(pool, run->extent) + (run->owner != EXTENT_OWNER_NONE);
+	if (extent_flags(&pool->map, run->extent) & EXTENT_NAMED) {
+		name = name_record(pool, extent_links(&pool->map, run->extent)->name);
+		memcpy(slot->name, name->name, name->n_bytes);
+		slot->n_name_bytes = (uint32_t)name->n_bytes;
+	}
+}
+
+uint32_t pool_slots(struct pool *pool, uint64_t offset, struct pool_slot slots[], uint32_t n_max)
+{
+	struct slot_page page = {.pool = pool, .slots = slots, .n_max = n_max};
+	uint32_t id;
+
+	pool_lock_after_others(pool);
+	if (slab_at(pool, offset, &id))
+		slots_visit(pool, slab_extent(pool, id), show_slot, &page);
+	pool_unlock(pool);
+	return page.n;
 }
 
 /* ---- members ---- */

@@ -264,6 +264,8 @@ struct pool_stats { /* as struct mempool_stats */
 	double fragmentation;
 };
 
+/** pool_is_long_to_read() - it has so many slots that looking at all of them belongs off the loop */
+bool pool_is_long_to_read(struct pool *pool);
 /** pool_stats() - one snapshot; works on a destroyed pool too */
 void pool_stats(struct pool *pool, struct pool_stats *statsp);
 
@@ -296,6 +298,7 @@ struct pool_extent {
 	uint32_t since_s;
 	uint8_t name[NAME_BYTES_MAX];
 	uint32_t n_name_bytes;
+	uint32_t slot_bytes, n_slots, n_live; /* LEASED */
 };
 /**
  * pool_extents() - a page of the map in address order, from offset @from on (0: the first)
@@ -305,6 +308,17 @@ struct pool_extent {
  */
 uint32_t pool_extents(struct pool *pool, uint64_t from, uint64_t *hintp, struct pool_extent extents[], uint32_t n_max,
 		      uint64_t *nextp);
+
+struct pool_slot { /* a live one */
+	uint64_t offset;
+	uint64_t owner; /* session; 0: the pool, or nobody any more */
+	uint32_t n_holds;
+	uint8_t name[NAME_BYTES_MAX];
+	uint32_t n_name_bytes;
+};
+#define POOL_SLOTS_MAX 4096u /* of one slab */
+/** pool_slots() - live slots of the slab that @offset lies in, by rising offset. Return: how many were stored in slots [n_max] */
+uint32_t pool_slots(struct pool *pool, uint64_t offset, struct pool_slot slots[], uint32_t n_max);
 
 struct pool_member_info {
 	uint64_t session;

@@ -462,3 +462,5 @@ uint64_t reclaim(struct pool *pool, uint64_t except, uint64_t wanted);
 /* ---- picture.c ---- */
 
 uint32_t top_holders(struct pool *pool, struct pool_holder holders[], uint32_t n_max); /* under the mutex */
+/** top_cacher() - takes the mutex. Return: bytes in all magazines, when words were last read; @topp: whose has most of it */
+uint64_t top_cacher(struct pool *pool, struct pool_holder *topp);

@@ -380,6 +380,7 @@ static void record_slab(const struct grant *grant, uint32_t id, uint32_t extent,
 	record->first_word = (uint32_t)(step * LEASE_WORDS_STEP);
 	intent_set(&pool->ledger, &record->what, (extent + 1) | (uint64_t)grant->heap << 32);
 	extent_map_lease(&pool->map, extent, grant->member->index, &grant->member->slabs);
+	extent_links(&pool->map, extent)->slab = id;
 	pool->lease.slabs[id] = (struct slab){0};
 }
 

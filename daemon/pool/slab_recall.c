@@ -122,6 +122,19 @@ int slab_recall_all(struct pool *pool, unsigned flags, bool *changedp)
 	return 0;
 }
 
+void slab_recall_empty(struct pool *pool)
+{
+	struct lease *lease = &pool->lease;
+	struct step step = step_begin();
+
+	if (!lease->is_on || lease->decay_at >= pool->slab_records.n_high)
+		lease->decay_at = 0;
+	for (; lease->is_on && lease->decay_at < pool->slab_records.n_high && !step_is_over_now(&step);
+	     lease->decay_at++)
+		if (slab_exists(pool, lease->decay_at) && !slab_grantee(pool, lease->decay_at))
+			slab_recall(pool, lease->decay_at, false);
+}
+
 void pool_return_slabs(struct pool_member *member, size_t n, const uint32_t ids[])
 {
 	struct pool *pool = member->pool;

@@ -63,7 +63,7 @@ bool slab_read(struct pool *pool, uint32_t id, uint16_t words[], struct slab_cou
 /* ---- all slabs ---- */
 
 struct tally { /* by heap number; 0: the pool's own */
-	uint64_t n_live, n_bytes;
+	uint64_t n_live, n_bytes, cached_bytes;
 };
 
 struct reading {
@@ -82,11 +82,15 @@ static void add_slab(struct pool *pool, uint32_t id, struct reading *reading)
 		return;
 	reading->n_live += count.n_live;
 	reading->n_bytes += (uint64_t)count.n_live * slot_bytes;
-	for (uint32_t i = 0; reading->tallies && count.n_live > count.n_pinned && i < n_slots; i++) {
+	for (uint32_t i = 0; reading->tallies && count.n_free + count.n_pinned < n_slots && i < n_slots; i++) {
 		uint32_t heap = words[i] == LEASE_POOLS ? 0 : lease_heap_of(words[i]);
 
-		if (!lease_is_live(words[i]) || words[i] == LEASE_PINNED || heap >= reading->n_heaps)
+		if (words[i] == LEASE_FREE || words[i] == LEASE_PINNED || heap >= reading->n_heaps)
 			continue;
+		if (lease_is_cached(words[i])) {
+			reading->tallies[heap].cached_bytes += slot_bytes;
+			continue;
+		}
 		reading->tallies[heap].n_live++;
 		reading->tallies[heap].n_bytes += slot_bytes;
 	}
@@ -101,6 +105,7 @@ static void keep_tallies(struct pool *pool, const struct reading *reading)
 	for (uint32_t i = 1; i < reading->n_heaps; i++) {
 		lease->heaps[i].n_live = reading->tallies[i].n_live;
 		lease->heaps[i].live_bytes = reading->tallies[i].n_bytes;
+		lease->heaps[i].cached_bytes = reading->tallies[i].cached_bytes;
 	}
 	lease->pools_n_live = reading->tallies[0].n_live;
 	lease->pools_bytes = reading->tallies[0].n_bytes;
@@ -218,11 +223,9 @@ static unsigned check_pinned(struct pool *pool, uint32_t extent, FILE *report)
 
 	if (pool->lease.is_damaged)
 		return 0;
-	if (!slab_at(pool, offset, &id) || (offset - slab_base(pool, id)) % slab_slot_bytes(pool, id) ||
-	    extent_size(&pool->map, extent) != slab_slot_bytes(pool, id))
+	if (!slot_of_pinned(pool, extent, &id, &slot))
 		return fault(report, offset, "a record of a slot that is none");
-	slot = (uint32_t)((offset - slab_base(pool, id)) / slab_slot_bytes(pool, id));
-	if (lease_word_read(lease_word_at(&pool->lease, slab_record(pool, id)->first_word + slot)) != LEASE_PINNED)
+	if (lease_word_read(slot_word(pool, id, slot)) != LEASE_PINNED)
 		return fault(report, offset, "held by a record, but its word says otherwise");
 	return 0;
 }

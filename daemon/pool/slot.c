@@ -58,7 +58,7 @@ int slot_look(struct pool *pool, uint64_t offset, int otherwise, struct slot *sl
 	return judge(pool, slotp);
 }
 
-static _Atomic uint16_t *word_of(const struct pool *pool, uint32_t id, uint32_t slot)
+_Atomic uint16_t *slot_word(const struct pool *pool, uint32_t id, uint32_t slot)
 {
 	return lease_word_at(&pool->lease, slab_record(pool, id)->first_word + slot);
 }
@@ -75,8 +75,9 @@ int slot_pin(struct pool *pool, uint64_t offset, int otherwise, uint32_t *extent
 	r = block_begin_slot(pool, offset, slot.size, slot.owner, &extent);
 	if (r)
 		return r;
+	extent_links(&pool->map, extent)->prev = slab_extent(pool, slot.id);
 	pool_commit(pool);
-	if (lease_word_swap(word_of(pool, slot.id, slot.slot), slot.word, LEASE_PINNED)) {
+	if (lease_word_swap(slot_word(pool, slot.id, slot.slot), slot.word, LEASE_PINNED)) {
 		*extentp = extent;
 		return 0;
 	}
@@ -92,26 +93,43 @@ int slot_free_at_once(struct pool *pool, uint64_t offset)
 
 	if (r)
 		return r;
-	if (!lease_word_swap(word_of(pool, slot.id, slot.slot), slot.word, LEASE_FREE))
+	if (!lease_word_swap(slot_word(pool, slot.id, slot.slot), slot.word, LEASE_FREE))
 		return POOL_E_FREED;
 	lease_hint_set(&lease_slab_at(&pool->lease, slot.id)->has_free, 1);
 	pool->lease.free_total++;
 	return 0;
 }
 
+bool slot_of_pinned(const struct pool *pool, uint32_t extent, uint32_t *idp, uint32_t *slotp)
+{
+	const struct extent_map *map = &pool->map;
+	uint32_t slab = extent_links(map, extent)->prev;
+	uint64_t distance, slot_bytes;
+
+	if (slab >= map->n_high || extent_state(map, slab) != EXTENT_LEASED ||
+	    !slab_exists(pool, extent_links(map, slab)->slab))
+		return false;
+	*idp = extent_links(map, slab)->slab;
+	slot_bytes = slab_slot_bytes(pool, *idp);
+	distance = extent_offset(map, extent) - extent_offset(map, slab); /* below its begin: huge */
+	if (extent_size(map, extent) != slot_bytes || distance % slot_bytes ||
+	    distance / slot_bytes >= slab_record(pool, *idp)->n_slots)
+		return false;
+	*slotp = (uint32_t)(distance / slot_bytes);
+	return true;
+}
+
 void slot_release(struct pool *pool, uint32_t extent)
 {
 	struct lease *lease = &pool->lease;
-	uint64_t offset = extent_offset(&pool->map, extent);
-	uint32_t id;
+	bool is_slot;
 
-	lease->free_total++;
-	if (!slab_at(pool, offset, &id) || (offset - slab_base(pool, id)) % slab_slot_bytes(pool, id))
-		return; /* a client has changed the page map: its slot is lost, until the next restart finds it */
 	assert(lease->n_released < N_ELEMENTS(lease->released));
-	lease->released[lease->n_released].id = id;
-	lease->released[lease->n_released++].slot =
-		(uint32_t)((offset - slab_base(pool, id)) / slab_slot_bytes(pool, id));
+	is_slot = slot_of_pinned(pool, extent, &lease->released[lease->n_released].id,
+				 &lease->released[lease->n_released].slot);
+	assert(is_slot);
+	lease->n_released += is_slot;
+	lease->free_total++;
 }
 
 void slot_release_now(struct pool *pool)
@@ -121,7 +139,7 @@ void slot_release_now(struct pool *pool)
 	while (lease->n_released) {
 		uint32_t id = lease->released[--lease->n_released].id, slot = lease->released[lease->n_released].slot;
 
-		lease_word_swap(word_of(pool, id, slot), LEASE_PINNED, LEASE_FREE);
+		lease_word_swap(slot_word(pool, id, slot), LEASE_PINNED, LEASE_FREE);
 		lease_hint_set(&lease_slab_at(lease, id)->has_free, 1);
 	}
 }

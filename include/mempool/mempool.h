@@ -88,7 +88,10 @@ struct mempool_visualize_options {
 	enum mempool_format format;
 	uint32_t width; /* columns of the map; 0 = 80 */
 	uint32_t color; /* 1: with terminal colours */
-	uint32_t reserved;
+	union {
+		uint32_t blocks; /* 1: JSON lists each live slot of a slab too */
+		uint32_t reserved;
+	};
 };
 
 /** Figures of a pool, taken at one instant: used + free + leased_idle = total. */
