@@ -98,6 +98,8 @@ static enum exit_code viz_run(struct ctl *ctl, int argc, char *argv[])
 	command_parse(ctl, &viz_command, argc, argv, &viz);
 	if (ctl->json && viz.has_format && viz.format != MEMPOOL_FORMAT_JSON)
 		error_usage("viz: --json and another --format contradict each other");
+	if (viz.with_blocks && !ctl->json && !(viz.has_format && viz.format == MEMPOOL_FORMAT_JSON))
+		error_usage("viz: --blocks goes with --format json");
 	code = ctl_open(ctl, "viz", ctl->args[0], &pool); /* before the file: a wrong name empties none */
 	if (code)
 		return code;
