@@ -87,6 +87,7 @@ struct lease {
 	struct slab *slabs; /* [n_slabs_alloced] by id */
 	uint32_t n_slabs_alloced;
 	uint32_t orphans[SIZE_CLASS_N]; /* ids; SLAB_NONE */
+	uint64_t n_slots;		/* of all slabs */
 	uint64_t *is_word_taken;	/* a bit each LEASE_WORDS_STEP words; [n_step_words] */
 	uint64_t n_step_words;
 	uint64_t word_hint; /* no step is free below */

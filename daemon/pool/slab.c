@@ -174,6 +174,7 @@ static int find_steps(struct lease *lease, uint64_t n, uint64_t *stepp)
 static void give_words(struct pool *pool, uint32_t first_word, uint32_t n_slots)
 {
 	mark_steps(&pool->lease, first_word / LEASE_WORDS_STEP, n_steps_of(n_slots), false);
+	pool->lease.n_slots -= n_slots;
 }
 
 /* ---- the copy for clients ---- */
@@ -319,6 +320,7 @@ int slab_know(struct pool *pool, uint32_t id)
 		if (step_is_taken(&pool->lease, i))
 			return POOL_E_DAMAGED; /* two slabs on the same words */
 	mark_steps(&pool->lease, step, n, true);
+	pool->lease.n_slots += record->n_slots;
 	return 0;
 }
 
@@ -404,6 +406,7 @@ static int make_slab(const struct grant *grant, uint32_t extent, uint32_t n_slot
 	assert(taken == id);
 	(void)taken;
 	mark_steps(&pool->lease, step, n_steps_of(n_slots), true);
+	pool->lease.n_slots += n_slots;
 	lease_custody_hold(&lease_slab_at(&pool->lease, id)->custody);
 	fill_words(pool, (uint32_t)(step * LEASE_WORDS_STEP), n_slots);
 	record_slab(grant, id, extent, step, n_slots);

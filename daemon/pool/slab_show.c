@@ -15,26 +15,42 @@
 
 #include "pool/pool_internal.h"
 
-#define LARGE_SLOTS (1u << 20) /* words that are read in about half a millisecond */
+#define LARGE_SLOTS (1u << 17) /* words that are read in a part of a millisecond, */
+#define LARGE_SLABS 1024u      /* if they are of no more slabs than these */
 
 /* ---- one slab ---- */
+
+/* Neighbours are mostly alike: a run of them is judged at once. Return: where the run of words[at] ends */
+static uint32_t run_end(const uint16_t words[], uint32_t at, uint32_t n)
+{
+	uint16_t word = words[at];
+
+	do {
+		at++;
+	} while (at < n && words[at] == word);
+	return at;
+}
 
 static bool count_words(const uint16_t words[], uint32_t n, struct slab_count *countp)
 {
 	struct slab_count count = {0};
 
-	for (uint32_t i = 0; i < n; i++) {
-		count.n_free += words[i] == LEASE_FREE;
-		count.n_cached += lease_is_cached(words[i]);
-		count.n_live += lease_is_live(words[i]);
-		count.n_pools += words[i] == LEASE_POOLS;
-		count.n_pinned += words[i] == LEASE_PINNED;
+	for (uint32_t i = 0, end; i < n; i = end) {
+		uint32_t n_alike = (end = run_end(words, i, n)) - i;
+
+		if (words[i] == LEASE_FREE || (!words[i] && !LEASE_RULE(ZERO_IS_DAMAGE)))
+			count.n_free += n_alike;
+		else if (lease_is_cached(words[i]))
+			count.n_cached += n_alike;
+		else if (lease_is_live(words[i]))
+			count.n_live += n_alike;
+		else
+			return false;
+		count.n_pools += words[i] == LEASE_POOLS ? n_alike : 0;
+		count.n_pinned += words[i] == LEASE_PINNED ? n_alike : 0;
 	}
-	count.n_cached -= count.n_free;
-	if (!LEASE_RULE(ZERO_IS_DAMAGE))
-		count.n_free = n - count.n_cached - count.n_live;
 	*countp = count;
-	return count.n_free + count.n_cached + count.n_live == n;
+	return true;
 }
 
 bool slab_read(struct pool *pool, uint32_t id, uint16_t words[], struct slab_count *countp)
@@ -82,17 +98,19 @@ static void add_slab(struct pool *pool, uint32_t id, struct reading *reading)
 		return;
 	reading->n_live += count.n_live;
 	reading->n_bytes += (uint64_t)count.n_live * slot_bytes;
-	for (uint32_t i = 0; reading->tallies && count.n_free + count.n_pinned < n_slots && i < n_slots; i++) {
-		uint32_t heap = words[i] == LEASE_POOLS ? 0 : lease_heap_of(words[i]);
+	for (uint32_t i = 0, end; reading->tallies && count.n_free + count.n_pinned < n_slots && i < n_slots; i = end) {
+		uint32_t heap = words[i] == LEASE_POOLS ? 0 : lease_heap_of(words[i]), n_alike;
 
+		end = run_end(words, i, n_slots);
+		n_alike = end - i;
 		if (words[i] == LEASE_FREE || words[i] == LEASE_PINNED || heap >= reading->n_heaps)
 			continue;
 		if (lease_is_cached(words[i])) {
-			reading->tallies[heap].cached_bytes += slot_bytes;
+			reading->tallies[heap].cached_bytes += (uint64_t)n_alike * slot_bytes;
 			continue;
 		}
-		reading->tallies[heap].n_live++;
-		reading->tallies[heap].n_bytes += slot_bytes;
+		reading->tallies[heap].n_live += n_alike;
+		reading->tallies[heap].n_bytes += (uint64_t)n_alike * slot_bytes;
 	}
 }
 
@@ -140,7 +158,7 @@ uint64_t lease_count_live(struct pool *pool, bool may_hand_over, uint64_t *bytes
 
 bool lease_is_large(const struct pool *pool)
 {
-	return pool->map.leased_bytes / 64 > LARGE_SLOTS || pool->slab_records.n > LARGE_SLOTS / 512;
+	return pool->lease.n_slots > LARGE_SLOTS || pool->slab_records.n > LARGE_SLABS;
 }
 
 void member_slots(const struct pool *pool, const struct pool_member *member, uint64_t *n_livep, uint64_t *bytesp)
