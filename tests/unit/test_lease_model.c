@@ -521,6 +521,10 @@ static void compare(struct model *model)
 	assert_int_equal(stats.used, used);
 	assert_int_equal(stats.used + stats.free + stats.leased_idle, stats.total);
 	assert_false(model->t.pool->lease.is_damaged);
+	for (uint32_t id = 0; id < model->t.pool->slab_records.n_high;
+	     id++) /* nobody is at work, and the dead have none */
+		if (slab_exists(model->t.pool, id))
+			assert_int_equal(client_slab(&model->t, id)->custody, LEASE_IDLE);
 	world_check(model->t.pool);
 }
 
