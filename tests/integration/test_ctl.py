@@ -216,7 +216,7 @@ class WithoutADaemon(Base):
             (["top"], "no command"),
             (["bench"], "no command"),
             (["log", "x"], "no command"),
-            (["viz", "x", "--blocks"], "--format json"),
+            (["viz", "x", "--blocks", "--format", "ascii"], "--format"),
         ):
             with self.subTest(args=args):
                 self.refused(*args, code=USAGE, says=says)
