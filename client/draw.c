@@ -230,6 +230,8 @@ static void draw_figures(const struct canvas *canvas)
 	say(canvas, 0, 2, "free: %s, largest gap %s, fragmentation %.2f; backed %s, peak %s, failed %" PRIu64,
 	    size_text(stats->free).text, size_text(stats->largest_free).text, stats->fragmentation,
 	    size_text(stats->backed).text, size_text(stats->peak_used).text, stats->failed_total);
+	if (stats->leased_idle)
+		say(canvas, 0, 2, "idle in slabs: %s", size_text(stats->leased_idle).text);
 }
 
 static void draw(const struct canvas *canvas)
@@ -303,7 +305,8 @@ int mempool_pool_visualize(struct mempool_pool *pool, FILE *stream, const struct
 	if ((unsigned)known.format > MEMPOOL_FORMAT_JSON || known.color > 1 || known.reserved || known.blocks > 1 ||
 	    known.reserved2)
 		return error_set(-EINVAL, "visualize: an option has a value that it cannot have");
-	r = known.format == MEMPOOL_FORMAT_JSON ? extents_write_json(pool, stream) : draw_picture(pool, stream, &known);
+	r = known.format == MEMPOOL_FORMAT_JSON ? extents_write_json(pool, stream, known.blocks)
+						: draw_picture(pool, stream, &known);
 	if (!r && known.blocks && known.format != MEMPOOL_FORMAT_JSON)
 		r = extents_write_blocks(pool, stream);
 	errno = 0;

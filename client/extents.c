@@ -22,6 +22,8 @@ int extents_page(struct extents *extents, const char *asked)
 	SET(list, pool, extents->pool->id);
 	SET(list, from, extents->from);
 	SET(list, hint, extents->hint);
+	if (extents->with_slots)
+		SET(list, with_slots, true);
 	r = client_call(extents->pool->client, &request, extents->pool->id, asked, &extents->call);
 	if (r)
 		return r;
@@ -66,15 +68,51 @@ static void write_name(FILE *stream, ProtobufCBinaryData name)
 	fputc('"', stream);
 }
 
-static void write_extent(FILE *stream, const Mempool__Wire__Extent *extent)
+static void write_owner(FILE *stream, uint64_t owner)
+{
+	if (owner)
+		fprintf(stream, ",\"owner\":%" PRIu64, owner);
+	else
+		fputs(",\"owner\":\"pool\"", stream);
+}
+
+static void write_slots(FILE *stream, const Mempool__Wire__Extent *extent)
+{
+	fputs(",\"live_slots\":[", stream);
+	for (size_t i = 0; i < extent->n_live_slots; i++) {
+		const Mempool__Wire__Slot *slot = extent->live_slots[i];
+
+		fprintf(stream, "%s{\"offset\":%" PRIu64, i ? "," : "", slot->offset);
+		write_owner(stream, slot->owner);
+		fprintf(stream, ",\"holds\":%" PRIu32, slot->holds);
+		if (slot->name.len) {
+			fputs(",\"name\":", stream);
+			write_name(stream, slot->name);
+		}
+		fputc('}', stream);
+	}
+	fputc(']', stream);
+}
+
+static void write_slab(FILE *stream, const Mempool__Wire__Extent *extent, bool with_slots)
+{
+	write_owner(stream, extent->owner);
+	fprintf(stream,
+		",\"origin\":%" PRIu64 ",\"slot_size\":%" PRIu32 ",\"slots\":%" PRIu32 ",\"live\":%" PRIu32
+		",\"since\":%" PRIu64,
+		extent->origin, extent->slot_size, extent->slots, extent->live, extent->since);
+	if (with_slots)
+		write_slots(stream, extent);
+}
+
+static void write_extent(FILE *stream, const Mempool__Wire__Extent *extent, bool with_slots)
 {
 	fprintf(stream, "{\"offset\":%" PRIu64 ",\"size\":%" PRIu64 ",\"state\":\"%s\"", extent->offset, extent->size,
 		state_name(extent->state));
-	if (extent->state != MEMPOOL__WIRE__EXTENT_STATE__EXTENT_FREE) {
-		if (extent->owner)
-			fprintf(stream, ",\"owner\":%" PRIu64, extent->owner);
-		else
-			fputs(",\"owner\":\"pool\"", stream);
+	if (extent->state == MEMPOOL__WIRE__EXTENT_STATE__EXTENT_LEASED) {
+		write_slab(stream, extent, with_slots);
+	} else if (extent->state != MEMPOOL__WIRE__EXTENT_STATE__EXTENT_FREE) {
+		write_owner(stream, extent->owner);
 		fprintf(stream,
 			",\"origin\":%" PRIu64 ",\"block\":%" PRIu64 ",\"requested\":%" PRIu64 ",\"holds\":%" PRIu32
 			",\"since\":%" PRIu64,
@@ -91,9 +129,9 @@ static void write_extent(FILE *stream, const Mempool__Wire__Extent *extent)
  * Pages join without a seam, but the pool may grow between the first of them and the last. So "total" comes at the end, and is the
  * sum of what was written: the document is true in itself.
  */
-int extents_write_json(struct mempool_pool *pool, FILE *stream)
+int extents_write_json(struct mempool_pool *pool, FILE *stream, bool with_slots)
 {
-	struct extents extents = {.pool = pool};
+	struct extents extents = {.pool = pool, .with_slots = with_slots};
 	uint64_t total = 0, first = pool->first;
 	const char *comma = "";
 	int r;
@@ -107,7 +145,7 @@ int extents_write_json(struct mempool_pool *pool, FILE *stream)
 	while (r > 0) {
 		for (size_t i = 0; i < extents.page->n_extents; i++) {
 			fprintf(stream, "%s\n", comma);
-			write_extent(stream, extents.page->extents[i]);
+			write_extent(stream, extents.page->extents[i], with_slots);
 			total += extents.page->extents[i]->size;
 			comma = ",";
 		}
@@ -119,10 +157,33 @@ int extents_write_json(struct mempool_pool *pool, FILE *stream)
 
 /* ---- for people ---- */
 
+static void write_slots_as_lines(FILE *stream, const Mempool__Wire__Extent *extent)
+{
+	char name[72];
+
+	for (size_t i = 0; i < extent->n_live_slots; i++) {
+		const Mempool__Wire__Slot *slot = extent->live_slots[i];
+
+		fprintf(stream, "  %#14" PRIx64 " %12" PRIu32 "  ", slot->offset, extent->slot_size);
+		if (slot->owner)
+			fprintf(stream, "session %" PRIu64, slot->owner);
+		else
+			fputs("pool", stream);
+		if (slot->holds > 1)
+			fprintf(stream, ", %" PRIu32 " holds", slot->holds);
+		text_copy(name, sizeof(name), slot->name);
+		fprintf(stream, ", in a slab%s%s%s\n", *name ? ", \"" : "", name, *name ? "\"" : "");
+	}
+}
+
 static void write_block(FILE *stream, const Mempool__Wire__Extent *extent, uint64_t now_s)
 {
 	char name[72];
 
+	if (extent->state == MEMPOOL__WIRE__EXTENT_STATE__EXTENT_LEASED) {
+		write_slots_as_lines(stream, extent);
+		return;
+	}
 	fprintf(stream, "  %#14" PRIx64 " %12" PRIu64 "  ", extent->block, extent->requested);
 	if (extent->owner)
 		fprintf(stream, "session %" PRIu64, extent->owner);
@@ -139,7 +200,7 @@ static void write_block(FILE *stream, const Mempool__Wire__Extent *extent, uint6
 
 int extents_write_blocks(struct mempool_pool *pool, FILE *stream)
 {
-	struct extents extents = {.pool = pool};
+	struct extents extents = {.pool = pool, .with_slots = true};
 	uint64_t now_s = (uint64_t)time(NULL);
 	int r;
 

@@ -31,7 +31,7 @@ static const struct argp_option options[] = {
 	{"width", OPTION_WIDTH, "N", 0, "Columns of the map (the terminal's)", 0},
 	{"format", OPTION_FORMAT, "FORMAT", 0,
 	 "ascii, unicode, json, svg or html (unicode on a terminal that can, else ascii)", 0},
-	{"blocks", OPTION_BLOCKS, NULL, 0, "List each live block too; json always has them", 0},
+	{"blocks", OPTION_BLOCKS, NULL, 0, "List each live block too, those in slabs included", 0},
 	{"output", 'o', "FILE", 0, "Write to FILE", 0},
 	{0},
 };

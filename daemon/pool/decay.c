@@ -92,6 +92,7 @@ static uint64_t decay_locked(struct pool *pool)
 	if (now < pool->decay_at_ms)
 		return pool->decay_at_ms - now;
 	if (!pool->decay_walking) {
+		slab_recall_empty(pool);
 		cursor_begin(pool, &pool->decay_cursor, POOL_FIRST, POOL_NONE);
 		pool->decay_walking = true;
 		pool->decay_again = false;

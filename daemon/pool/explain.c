@@ -64,6 +64,25 @@ static void say_pool(struct sentence *sentence, const struct pool *pool)
 		say(sentence, " in pool \"%.*s\": ", (int)pool->options.n_name_bytes, pool->options.name);
 }
 
+/* What no request can have: free slots in magazines of heaps that do not stop at a slow path, or in slabs with live ones. */
+static void say_cached(struct sentence *sentence, struct pool *pool, uint64_t idle_bytes)
+{
+	struct pool_holder top = {0};
+	uint64_t cached;
+
+	if (!idle_bytes)
+		return;
+	say(sentence, "; ");
+	say_size(sentence, idle_bytes);
+	say(sentence, " is idle in slabs");
+	cached = top_cacher(pool, &top);
+	if (!cached)
+		return;
+	say(sentence, ", of which ");
+	say_size(sentence, cached);
+	say(sentence, " is cached, most by pid %d (%.*s)", top.pid, (int)sizeof(top.command), top.command);
+}
+
 static void say_help(struct sentence *sentence, const struct pool *pool, int outcome, uint64_t total)
 {
 	if (outcome == POOL_E_UNBACKED) {
@@ -104,6 +123,7 @@ void pool_explain_full(struct pool *pool, int outcome, uint64_t size, uint64_t a
 		say_size(&sentence, stats.backed);
 		say(&sentence, " is backed)");
 	}
+	say_cached(&sentence, pool, stats.leased_idle);
 	say_holders(&sentence, holders, n);
 	say_help(&sentence, pool, outcome, stats.total);
 }

@@ -22,27 +22,40 @@ static uint64_t backed_bytes(const struct pool *pool)
 	return (uint64_t)st.st_blocks * 512;
 }
 
+bool pool_is_long_to_read(struct pool *pool)
+{
+	bool is_long;
+
+	pool_lock(pool);
+	is_long = lease_is_large(pool);
+	pool_unlock(pool);
+	return is_long;
+}
+
 void pool_stats(struct pool *pool, struct pool_stats *statsp)
 {
 	const struct extent_map *map = &pool->map;
-	uint64_t largest;
+	uint64_t largest, n_slots, slot_bytes, slot_allocs, slot_frees;
 
 	pool_lock(pool);
+	n_slots = lease_count_live(pool, true, &slot_bytes);
+	lease_counters(pool, &slot_allocs, &slot_frees);
 	largest = extent_map_largest_gap(map);
 	note_peak(pool);
 	*statsp = (struct pool_stats){
 		.total = map->total_bytes,
 		.used = used_bytes(pool),
-		.requested = map->requested_bytes,
+		.requested = map->requested_bytes + slot_bytes,
 		.free = map->free_bytes,
 		.largest_free = largest > 2 * pool->guard_bytes ? largest - 2 * pool->guard_bytes : 0,
+		.leased_idle = map->leased_bytes - slot_bytes,
 		.backed = backed_bytes(pool),
 		.peak_used = pool->peak_used,
-		.allocations = map->n_live,
+		.allocations = map->n_live + n_slots,
 		.gaps = map->n_gaps,
 		.sessions = pool->member_records.n,
-		.alloc_total = pool->alloc_total,
-		.free_total = pool->free_total,
+		.alloc_total = pool->alloc_total + slot_allocs,
+		.free_total = pool->free_total + slot_frees,
 		.failed_total = pool->failed_total,
 		.fragmentation = map->free_bytes ? 1.0 - (double)largest / (double)map->free_bytes : 0.0,
 	};
@@ -62,14 +75,16 @@ static struct pool_holder pool_itself(const struct pool *pool)
 
 	return (struct pool_holder){
 		.uid = pool->options.uid,
-		.n_blocks = pool->own.list.n_blocks + pool->nobody.list.n_blocks,
-		.n_bytes = pool->own.list.n_bytes + pool->nobody.list.n_bytes,
+		.n_blocks = pool->own.list.n_blocks + pool->nobody.list.n_blocks + pool->lease.pools_n_live,
+		.n_bytes = pool->own.list.n_bytes + pool->nobody.list.n_bytes + pool->lease.pools_bytes,
 		.oldest_s = own_s && (own_s < nobody_s || !nobody_s) ? own_s : nobody_s,
 	};
 }
 
+/* Slots as of when all words were last read. */
 static struct pool_holder holder_of(const struct pool *pool, const struct pool_member *member)
 {
+	uint64_t n_slots, slot_bytes;
 	const struct member_record *record = member_record(pool, member->index);
 	struct pool_holder holder = {
 		.session = record->session,
@@ -81,6 +96,9 @@ static struct pool_holder holder_of(const struct pool *pool, const struct pool_m
 	};
 
 	memcpy(holder.command, record->command, sizeof(holder.command));
+	member_slots(pool, member, &n_slots, &slot_bytes);
+	holder.n_blocks += n_slots;
+	holder.n_bytes += slot_bytes;
 	return holder;
 }
 
@@ -103,8 +121,6 @@ uint32_t top_holders(struct pool *pool, struct pool_holder holders[], uint32_t n
 	uint32_t n = insert_holder(holders, 0, n_max, &holder);
 
 	for (const struct pool_member *m = pool->first; m; m = m->next) {
-		if (!m->blocks.list.n_blocks)
-			continue;
 		holder = holder_of(pool, m);
 		n = insert_holder(holders, n, n_max, &holder);
 	}
@@ -113,12 +129,41 @@ uint32_t top_holders(struct pool *pool, struct pool_holder holders[], uint32_t n
 
 uint32_t pool_holders(struct pool *pool, struct pool_holder holders[], uint32_t n_max)
 {
+	uint64_t slot_bytes;
 	uint32_t n;
 
 	pool_lock(pool);
+	lease_count_live(pool, true, &slot_bytes);
 	n = top_holders(pool, holders, n_max);
 	pool_unlock(pool);
 	return n;
+}
+
+static uint64_t cached_by(const struct pool *pool, const struct pool_member *member)
+{
+	uint64_t n_bytes = 0;
+
+	for (uint32_t heap = member->first_heap; heap; heap = pool->lease.heaps[heap].next)
+		n_bytes += pool->lease.heaps[heap].cached_bytes;
+	return n_bytes;
+}
+
+uint64_t top_cacher(struct pool *pool, struct pool_holder *topp)
+{
+	uint64_t all = 0, most = 0;
+
+	pool_lock(pool);
+	for (const struct pool_member *m = pool->first; m; m = m->next) {
+		uint64_t n_bytes = cached_by(pool, m);
+
+		all += n_bytes;
+		if (n_bytes > most) {
+			most = n_bytes;
+			*topp = holder_of(pool, m);
+		}
+	}
+	pool_unlock(pool);
+	return all;
 }
 
 /* ---- gaps ---- */
@@ -229,9 +274,23 @@ static void draw_range(struct drawing *drawing, uint64_t offset, uint64_t end, u
 	}
 }
 
+static void draw_slots(void *arg, const struct slot_run *run)
+{
+	struct drawing *drawing = arg;
+	uint64_t end = run->end < drawing->end ? run->end : drawing->end;
+
+	draw_range(drawing, run->offset, end, run->is_live ? holder_index(drawing, run->owner) : 0, run->is_live);
+}
+
 static void draw_extent(struct drawing *drawing, const struct cursor *cursor, uint64_t end)
 {
 	const struct extent_map *map = &drawing->pool->map;
+
+	if (extent_state(map, cursor->extent) == EXTENT_LEASED &&
+	    extent_offset(map, cursor->extent) == cursor->offset) {
+		slots_visit(drawing->pool, cursor->extent, draw_slots, drawing);
+		return;
+	}
 	bool is_used = extent_state(map, cursor->extent) != EXTENT_GAP;
 	uint32_t holder = is_used ? holder_index(drawing, extent_owner(map, cursor->extent)) : 0;
 
@@ -288,7 +347,23 @@ static void show_block(const struct pool *pool, uint32_t extent, struct pool_ext
 	}
 }
 
-static void show_extent(const struct pool *pool, const struct cursor *cursor, struct pool_extent *shown)
+static void show_slab(struct pool *pool, uint32_t extent, struct pool_extent *shown)
+{
+	uint32_t id = extent_links(&pool->map, extent)->slab;
+	uint16_t words[SLAB_SLOTS_MAX];
+	struct slab_count count;
+
+	shown->block = extent_offset(&pool->map, extent);
+	shown->owner = session_of(pool, extent_owner(&pool->map, extent));
+	shown->origin = extent_origin(&pool->map, extent);
+	shown->since_s = extent_since(&pool->map, extent);
+	shown->slot_bytes = slab_slot_bytes(pool, id);
+	shown->n_slots = slab_record(pool, id)->n_slots;
+	shown->n_live = slab_read(pool, id, words, &count) ? count.n_live : 0;
+	shown->requested = (uint64_t)shown->n_live * shown->slot_bytes;
+}
+
+static void show_extent(struct pool *pool, const struct cursor *cursor, struct pool_extent *shown)
 {
 	const struct extent_map *map = &pool->map;
 	uint64_t begin = extent_offset(map, cursor->extent);
@@ -299,6 +374,8 @@ static void show_extent(const struct pool *pool, const struct cursor *cursor, st
 	shown->state = extent_state(map, cursor->extent);
 	if (shown->state == EXTENT_GAP)
 		shown->since_s = extent_since(map, cursor->extent);
+	else if (shown->state == EXTENT_LEASED)
+		show_slab(pool, cursor->extent, shown);
 	else
 		show_block(pool, cursor->extent, shown);
 }
@@ -351,15 +428,56 @@ uint32_t pool_extents(struct pool *pool, uint64_t from, uint64_t *hintp, struct 
 	return n;
 }
 
+struct slot_page {
+	struct pool *pool;
+	struct pool_slot *slots;
+	uint32_t n, n_max;
+};
+
+static void show_slot(void *arg, const struct slot_run *run)
+{
+	struct slot_page *page = arg;
+	const struct pool *pool = page->pool;
+	const struct name_record *name;
+	struct pool_slot *slot;
+
+	if (!run->is_live || page->n == page->n_max)
+		return;
+	slot = &page->slots[page->n++];
+	*slot = (struct pool_slot){.offset = run->offset, .owner = session_of(pool, run->owner), .n_holds = 1};
+	if (run->extent == EXTENT_NONE)
+		return;
+	slot->n_holds = hold_count(pool, run->extent) + (run->owner != EXTENT_OWNER_NONE);
+	if (extent_flags(&pool->map, run->extent) & EXTENT_NAMED) {
+		name = name_record(pool, extent_links(&pool->map, run->extent)->name);
+		memcpy(slot->name, name->name, name->n_bytes);
+		slot->n_name_bytes = (uint32_t)name->n_bytes;
+	}
+}
+
+uint32_t pool_slots(struct pool *pool, uint64_t offset, struct pool_slot slots[], uint32_t n_max)
+{
+	struct slot_page page = {.pool = pool, .slots = slots, .n_max = n_max};
+	uint32_t id;
+
+	pool_lock_after_others(pool);
+	if (slab_at(pool, offset, &id))
+		slots_visit(pool, slab_extent(pool, id), show_slot, &page);
+	pool_unlock(pool);
+	return page.n;
+}
+
 /* ---- members ---- */
 
 uint32_t pool_members(struct pool *pool, uint64_t after_session, struct pool_member_info infos[], uint32_t n_max)
 {
 	const struct pool_member *member;
 	struct pool_holder holder;
+	uint64_t slot_bytes;
 	uint32_t n = 0;
 
 	pool_lock(pool);
+	lease_count_live(pool, true, &slot_bytes);
 	for (member = pool->first; member && member->session <= after_session; member = member->next)
 		;
 	for (; member && n < n_max; member = member->next, n++) {

@@ -50,6 +50,8 @@ enum pool_outcome {	 /* foreseen; the server's table turns them into status and 
 	POOL_E_INVALID,	  /* an argument that no pool could serve */
 	POOL_E_DAMAGED,	  /* its books cannot be right, or its objects are not there: not recovered */
 	POOL_E_NAMED,	  /* publish: the block has another name already */
+	POOL_E_NO_LEASES, /* every block of this pool is served by request */
+	POOL_E_NO_HEAP,	  /* no number is free */
 	POOL_E_SLOW,	  /* call again with POOL_MAY_BLOCK, off the loop; nothing changed */
 	POOL_OUTCOME_N,
 };
@@ -95,6 +97,10 @@ struct pool_member { /* a session that has the pool open; made by pool_join(), g
 	struct pool_holding blocks; /* pool mutex */
 	uint32_t first_hold;	    /* pool mutex: chain of its retains */
 	uint64_t n_holds;	    /* pool mutex: blocks it retains */
+	struct extent_owner slabs;  /* pool mutex: granted to its heaps */
+	uint32_t first_heap;	    /* pool mutex: chain of its heaps; 0: none */
+	bool is_sweeping;	    /* pool mutex: its heaps are ending: slabs from this one on are still to be read */
+	uint32_t sweep_at;
 	uint64_t since_s;
 	struct pool_call call;		 /* its session's: one request at a time */
 	struct pool_member *prev, *next; /* pool mutex: all members, by rising session id */
@@ -236,6 +242,27 @@ int pool_retain(struct pool_member *member, uint64_t offset) MUST_CHECK;
 int pool_take(struct pool_member *member, uint64_t offset, uint64_t from_session) MUST_CHECK;
 int pool_inspect(struct pool_member *member, uint64_t offset, struct pool_block *blockp) MUST_CHECK;
 
+/*
+ * Leases. What the client does with a slab, it does without us; see proto/lease.h.
+ */
+#define POOL_SLABS_MAX 16u /* in one answer */
+
+/** pool_lease_fd() - of the lease segment; not consumed. -1: none */
+int pool_lease_fd(const struct pool *pool);
+uint64_t pool_lease_bytes(const struct pool *pool);
+/** pool_open_heap() - a number for one thread of the member. Return: 0; POOL_E_NO_LEASES, POOL_E_NO_HEAP, POOL_E_DESTROYED, -errno */
+int pool_open_heap(struct pool_member *member, uint32_t *heapp) MUST_CHECK;
+/**
+ * pool_lease_slabs() - slabs of one size class for a heap of the member, orphans first
+ * @n_wanted: 0: 1; no more than POOL_SLABS_MAX are granted
+ * @ids: out, [POOL_SLABS_MAX]; *np of them, at least one
+ * Return: 0; POOL_E_INVALID: not its heap, or no class; POOL_E_FULL, POOL_E_UNBACKED, POOL_E_QUOTA, POOL_E_SLOW, …
+ */
+int pool_lease_slabs(struct pool_member *member, uint32_t heap, uint32_t size_class, uint32_t n_wanted, unsigned flags,
+		     uint32_t ids[], uint32_t *np) MUST_CHECK;
+/** pool_return_slabs() - look at these: those that are empty are taken back. Any numbers are safe */
+void pool_return_slabs(struct pool_member *member, size_t n, const uint32_t ids[]);
+
 /** pool_resize() - grow to @size. POOL_E_SLOW with reserve unless POOL_MAY_BLOCK */
 int pool_resize(struct pool *pool, struct pool_member *asker /* or NULL */, uint64_t size, unsigned flags) MUST_CHECK;
 
@@ -247,6 +274,8 @@ struct pool_stats { /* as struct mempool_stats */
 	double fragmentation;
 };
 
+/** pool_is_long_to_read() - it has so many slots that looking at all of them belongs off the loop */
+bool pool_is_long_to_read(struct pool *pool);
 /** pool_stats() - one snapshot; works on a destroyed pool too */
 void pool_stats(struct pool *pool, struct pool_stats *statsp);
 
@@ -279,6 +308,7 @@ struct pool_extent {
 	uint32_t since_s;
 	uint8_t name[NAME_BYTES_MAX];
 	uint32_t n_name_bytes;
+	uint32_t slot_bytes, n_slots, n_live; /* LEASED */
 };
 /**
  * pool_extents() - a page of the map in address order, from offset @from on (0: the first)
@@ -288,6 +318,17 @@ struct pool_extent {
  */
 uint32_t pool_extents(struct pool *pool, uint64_t from, uint64_t *hintp, struct pool_extent extents[], uint32_t n_max,
 		      uint64_t *nextp);
+
+struct pool_slot { /* a live one */
+	uint64_t offset;
+	uint64_t owner; /* session; 0: the pool, or nobody any more */
+	uint32_t n_holds;
+	uint8_t name[NAME_BYTES_MAX];
+	uint32_t n_name_bytes;
+};
+#define POOL_SLOTS_MAX 4096u /* of one slab */
+/** pool_slots() - live slots of the slab that @offset lies in, by rising offset. Return: how many were stored in slots [n_max] */
+uint32_t pool_slots(struct pool *pool, uint64_t offset, struct pool_slot slots[], uint32_t n_max);
 
 struct pool_member_info {
 	uint64_t session;
@@ -315,6 +356,8 @@ enum recent_what {
 	RECENT_JOIN,  /* a session opened the pool */
 	RECENT_LEAVE, /* it ended; size: bytes that it left behind */
 	RECENT_RECOVER,
+	RECENT_HEAP,  /* a heap was opened; offset: its number */
+	RECENT_LEASE, /* a slab was granted; offset: its id + 1 */
 	RECENT_WHAT_N,
 };
 

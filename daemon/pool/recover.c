@@ -111,6 +111,8 @@ static int open_ledger(struct recovery *recovery)
 	pool->free_total = pool->ledger.header->free_total; /* before the first commit stores ours */
 	pool->failed_total = pool->ledger.header->failed_total;
 	pool->peak_used = pool->ledger.header->peak_used;
+	pool->lease.alloc_total = pool->ledger.header->slot_alloc_total;
+	pool->lease.free_total = pool->ledger.header->slot_free_total;
 	return 0;
 }
 
@@ -161,6 +163,7 @@ static int take_block(void *arg, uint32_t extent)
 	struct pool *pool = recovery->pool;
 	uint32_t owner = extent_owner(&pool->map, extent);
 	uint64_t offset = extent_offset(&pool->map, extent), size = extent_size(&pool->map, extent);
+	bool is_slab = extent_state(&pool->map, extent) == EXTENT_LEASED;
 	struct pool_holding *holding;
 
 	if (owner < POOL_OWNER && (owner >= pool->n_members_alloced || !pool->members[owner]))
@@ -169,6 +172,10 @@ static int take_block(void *arg, uint32_t extent)
 	if (backing_missing(&pool->backing, offset, size, 1))
 		return refuse(recovery, POOL_E_DAMAGED, "block at 0x%llx: granted, but not backed",
 			      (unsigned long long)offset);
+	if (is_slab) {
+		extent_map_hang(&pool->map, extent, slab_holding(pool, owner));
+		return 0;
+	}
 	if (size <= 2 * pool->guard_bytes || extent_slack(&pool->map, extent) < 2 * pool->guard_bytes)
 		return refuse(recovery, POOL_E_DAMAGED, "block at 0x%llx: smaller than its guards",
 			      (unsigned long long)offset);
@@ -193,6 +200,38 @@ static int recover_map(struct recovery *recovery)
 	return r == EXTENT_E_DAMAGED ? POOL_E_DAMAGED : r;
 }
 
+static int refuse_leases(struct recovery *recovery, int r)
+{
+	switch (r) {
+	case 0:
+		return 0;
+	case POOL_E_DAMAGED:
+		return refuse(recovery, r, "its books of slabs and heaps cannot be right");
+	case POOL_E_UNBACKED:
+	case -ENOSPC:
+		return refuse(recovery, POOL_E_UNBACKED, "there is no memory for its lease segment's pages");
+	default:
+		return refuse(recovery, r, "its lease segment: %s", strerrordesc_np(-r));
+	}
+}
+
+static int recover_leases(struct recovery *recovery)
+{
+	struct pool *pool = recovery->pool;
+	struct ledger_header *header = pool->ledger.header;
+	char name[sizeof(header->lease_object) + 1] = "";
+	int r = 0;
+
+	memcpy(name, header->lease_object, sizeof(header->lease_object));
+	if (lease_is_wanted(pool))
+		r = lease_open(pool, name);
+	if (!r && pool->lease.is_on && strcmp(name, pool->lease.object.name))
+		memcpy(header->lease_object, pool->lease.object.name, sizeof(header->lease_object));
+	if (!r)
+		r = lease_recover(pool);
+	return refuse_leases(recovery, r);
+}
+
 /* Blocks that are nobody's are there because somebody retains them. */
 static bool nobodys_are_held(const struct pool *pool)
 {
@@ -214,14 +253,18 @@ static int recover_rest(struct recovery *recovery)
 		return refuse(recovery, POOL_E_DAMAGED, "a block is nobody's, and nobody retains it");
 	if (!result_recover(pool))
 		return refuse(recovery, POOL_E_DAMAGED, "its books of answers cannot be right");
+	lease_recover_slots(pool);
 	return 0;
 }
 
 /* What the lists count: a list at a time, for a block at a time would be a tenth of all. */
 static void charge_all(struct pool *pool)
 {
-	for (struct pool_member *m = pool->first; m; m = m->next)
+	for (struct pool_member *m = pool->first; m; m = m->next) {
 		charge_blocks_always(pool, m->account, m->blocks.list.n_blocks, m->blocks.list.n_bytes);
+		charge_blocks_always(pool, m->account, m->slabs.n_blocks, m->slabs.n_bytes);
+	}
+	charge_blocks_always(pool, pool->account, pool->orphan_slabs.n_blocks, pool->orphan_slabs.n_bytes);
 	charge_blocks_always(pool, pool->account, pool->own.list.n_blocks, pool->own.list.n_bytes);
 	charge_blocks_always(pool, pool->account, pool->nobody.list.n_blocks, pool->nobody.list.n_bytes);
 }
@@ -243,7 +286,7 @@ static void recover_figures(struct pool *pool)
 /* As if it had never been looked at. */
 static void let_go(struct pool *pool)
 {
-	pool->books.name[0] = pool->data.name[0] = '\0'; /* so that they are not removed */
+	pool->books.name[0] = pool->data.name[0] = pool->lease.object.name[0] = '\0'; /* so that they are not removed */
 	while (pool->first) {
 		struct pool_member *member = pool->first;
 
@@ -269,6 +312,8 @@ static int recover(struct recovery *recovery)
 	if (r)
 		return refuse(recovery, r, "there is no memory to recover it with");
 	r = recover_map(recovery);
+	if (!r)
+		r = recover_leases(recovery);
 	return r ? r : recover_rest(recovery);
 }
 

@@ -161,7 +161,7 @@ bool result_find(struct pool_member *member, enum recent_what what, int *rp, str
 	return true;
 }
 
-/* ---- batches of allocations ---- */
+/* ---- batches: of allocations; of slabs, ids + 1 and zeros behind them ---- */
 
 /* Answers that have arrived are not asked for again: their offsets make room for these. */
 static void forget_acked(struct pool_member *member)
@@ -214,29 +214,30 @@ static void fill_batch(const struct pool *pool, uint32_t batch, const uint64_t o
 	}
 }
 
-int result_put_batch(struct pool_member *member, int r, uint32_t batch, const uint64_t offsets[], size_t n)
+int result_put_batch(struct pool_member *member, enum recent_what what, int r, uint32_t batch, const uint64_t offsets[],
+		     size_t n)
 {
 	struct pool *pool = member->pool;
 
 	if (r) {
 		give_batch(pool, batch);
-		return result_put_as(member, RECENT_ALLOC, RECENT_ALLOC | RESULT_BATCH, r, NULL);
+		return result_put_as(member, what, what | RESULT_BATCH, r, NULL);
 	}
-	for (size_t i = 0; i < n; i++)
-		recent_add(pool, member, RECENT_ALLOC, 0, offsets[i], 0);
+	for (size_t i = 0; i < n && offsets[i]; i++)
+		recent_add(pool, member, what, 0, offsets[i], 0);
 	if (!id_of(member))
 		return 0;
 	fill_batch(pool, batch, offsets, n);
-	put(member, RECENT_ALLOC | RESULT_BATCH, 0, batch, NULL);
+	put(member, what | RESULT_BATCH, 0, batch, NULL);
 	return 0;
 }
 
-bool result_find_batch(struct pool_member *member, int *rp, uint64_t offsets[], size_t n)
+bool result_find_batch(struct pool_member *member, enum recent_what what, int *rp, uint64_t offsets[], size_t n)
 {
 	uint32_t batch;
 	size_t n_found = 0;
 
-	if (!find(member, RECENT_ALLOC | RESULT_BATCH, rp))
+	if (!find(member, what | RESULT_BATCH, rp))
 		return false;
 	batch = *rp ? POOL_NONE : batch_of(slot_of(member));
 	for (; batch != POOL_NONE; batch = batch_record(member->pool, batch)->next)

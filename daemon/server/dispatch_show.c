@@ -9,7 +9,8 @@
 #define VISUALIZE_CELLS_MAX   16384u /* by the protocol, as are the next two */
 #define VISUALIZE_GAPS_MAX    64u
 #define VISUALIZE_HOLDERS_MAX 64u
-#define LIST_EXTENTS_MAX      512u /* of at most 150 bytes on the wire each */
+#define LIST_EXTENTS_MAX      512u  /* of at most 150 bytes on the wire each */
+#define LIST_SLOTS_MAX	      8192u /* of about 20 bytes each, few with a name */
 #define CHECK_FAULTS_MAX      256u
 #define LOG_MAX		      512u /* of about 60 bytes on the wire each */
 
@@ -62,6 +63,8 @@ int run_stats(struct request *request)
 	member = shown_member(request, message->has_pool, message->pool, &r);
 	if (!member)
 		return r;
+	if (!(request->flags & DISPATCH_MAY_BLOCK) && pool_is_long_to_read(member->pool))
+		return DISPATCH_E_SLOW;
 	pool_stats(member->pool, &stats);
 	stats_fill(&reply, &stats);
 	request->reply.result_case = MEMPOOL__WIRE__REPLY__RESULT_STATS;
@@ -183,6 +186,13 @@ struct extent_page {
 	Mempool__Wire__Extent *pointers[LIST_EXTENTS_MAX];
 };
 
+struct slot_page { /* of all slabs of an extent page */
+	struct pool_slot slots[LIST_SLOTS_MAX];
+	Mempool__Wire__Slot wire[LIST_SLOTS_MAX];
+	Mempool__Wire__Slot *pointers[LIST_SLOTS_MAX];
+	uint32_t n;
+};
+
 static Mempool__Wire__ExtentState wire_extent_state(enum extent_state state)
 {
 	switch (state) {
@@ -192,6 +202,7 @@ static Mempool__Wire__ExtentState wire_extent_state(enum extent_state state)
 		return MEMPOOL__WIRE__EXTENT_STATE__EXTENT_LEASED;
 	case EXTENT_TAKEN:
 	case EXTENT_LIVE:
+	case EXTENT_PINNED:
 	case EXTENT_UNUSED:
 	case EXTENT_STATE_N:
 		break;
@@ -215,9 +226,53 @@ static void fill_extent(Mempool__Wire__Extent *wire, const struct pool_extent *e
 	WIRE_SET(wire, since, extent->since_s);
 	if (extent->n_name_bytes)
 		WIRE_SET(wire, name, wire_bytes(extent->name, extent->n_name_bytes));
+	if (extent->state != EXTENT_LEASED)
+		return;
+	WIRE_SET(wire, slot_size, extent->slot_bytes);
+	WIRE_SET(wire, slots, extent->n_slots);
+	WIRE_SET(wire, live, extent->n_live);
 }
 
-static int list_extents(struct request *request, struct pool *pool, struct extent_page *page)
+static void fill_slot(Mempool__Wire__Slot *wire, const struct pool_slot *slot)
+{
+	*wire = (Mempool__Wire__Slot)MEMPOOL__WIRE__SLOT__INIT;
+	WIRE_SET(wire, offset, slot->offset);
+	WIRE_SET(wire, owner, slot->owner);
+	WIRE_SET(wire, holds, slot->n_holds);
+	if (slot->n_name_bytes)
+		WIRE_SET(wire, name, wire_bytes(slot->name, slot->n_name_bytes));
+}
+
+/* Live slots as of now: their number goes with them. */
+static void add_slots(struct pool *pool, const struct pool_extent *extent, Mempool__Wire__Extent *wire,
+		      struct slot_page *page)
+{
+	uint32_t n = pool_slots(pool, extent->block, page->slots + page->n, LIST_SLOTS_MAX - page->n);
+
+	wire->live_slots = page->pointers + page->n;
+	wire->n_live_slots = n;
+	WIRE_SET(wire, live, n);
+	WIRE_SET(wire, requested, (uint64_t)n * extent->slot_bytes);
+	for (; n; n--, page->n++) {
+		fill_slot(page->wire + page->n, page->slots + page->n);
+		page->pointers[page->n] = page->wire + page->n;
+	}
+}
+
+/* A page ends before the slab whose slots might not fit. Return: how many extents are on it */
+static size_t add_all_slots(struct pool *pool, struct extent_page *page, size_t n, struct slot_page *slots)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (page->extents[i].state != EXTENT_LEASED || page->extents[i].offset != page->extents[i].block)
+			continue;
+		if (LIST_SLOTS_MAX - slots->n < POOL_SLOTS_MAX)
+			return i;
+		add_slots(pool, &page->extents[i], &page->wire[i], slots);
+	}
+	return n;
+}
+
+static int list_extents(struct request *request, struct pool *pool, struct extent_page *page, struct slot_page *slots)
 {
 	const Mempool__Wire__ListExtents *list = request->wire->list_extents;
 	Mempool__Wire__ListExtentsReply reply = MEMPOOL__WIRE__LIST_EXTENTS_REPLY__INIT;
@@ -228,6 +283,12 @@ static int list_extents(struct request *request, struct pool *pool, struct exten
 	for (size_t i = 0; i < reply.n_extents; i++) {
 		fill_extent(page->wire + i, page->extents + i);
 		page->pointers[i] = page->wire + i;
+	}
+	if (slots) {
+		size_t n = add_all_slots(pool, page, reply.n_extents, slots);
+
+		next = n < reply.n_extents ? page->extents[n].offset : next;
+		reply.n_extents = n;
 	}
 	pool_stats(pool, &stats);
 	reply.extents = page->pointers;
@@ -245,16 +306,22 @@ int run_list_extents(struct request *request)
 	const Mempool__Wire__ListExtents *message = request->wire->list_extents;
 	struct pool_member *member;
 	struct extent_page *page;
+	struct slot_page *slots;
 	int r = 0;
 
 	member = shown_member(request, message->has_pool, message->pool, &r);
 	if (!member)
 		return r;
 	page = malloc(sizeof(*page));
-	if (!page)
-		return request_refuse_pool(request, -ENOMEM, member->pool, "ListExtents");
-	r = list_extents(request, member->pool, page);
+	slots = message->with_slots ? malloc(sizeof(*slots)) : NULL;
+	if (slots)
+		slots->n = 0;
+	if (!page || (message->with_slots && !slots))
+		r = request_refuse_pool(request, -ENOMEM, member->pool, "ListExtents");
+	else
+		r = list_extents(request, member->pool, page, slots);
 	free(page);
+	free(slots);
 	return r;
 }
 

@@ -96,7 +96,7 @@ struct mempool_visualize_options {
 	uint32_t width; /* columns of the map; 0 = 80 */
 	uint32_t color; /* 1: with terminal colours */
 	uint32_t reserved;
-	uint32_t blocks; /* 1: list each live block below the map; the JSON has them all anyway */
+	uint32_t blocks; /* 1: list each live block below the map; in JSON, each live slot of a slab too */
 	uint32_t reserved2;
 };
 

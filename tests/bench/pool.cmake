@@ -1,4 +1,4 @@
-foreach(name pool recover)
+foreach(name pool recover lease)
   add_executable(bench_${name} ${name}.c)
   target_link_libraries(bench_${name} PRIVATE mempool_pool mempool_proto mempool_flags)
 endforeach()

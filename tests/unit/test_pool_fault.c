@@ -13,6 +13,8 @@ struct scene { /* a pool with something in it */
 	struct pool *pool;
 	struct pool_member *member, *other;
 	uint64_t plain, retained, named, held_elsewhere;
+	uint32_t heap;
+	uint64_t slot; /* live, of that heap */
 };
 
 /* As if the books were just full: whatever needs a record more needs pages for it, which may fail. */
@@ -25,6 +27,20 @@ static void fill_books(struct pool *pool)
 	tables[LEDGER_MEMBERS].n_backed = pool->member_records.n_high;
 	tables[LEDGER_HOLDS].n_backed = pool->holds.n_high;
 	tables[LEDGER_NAMES].n_backed = pool->names.n_high;
+	tables[LEDGER_SLABS].n_backed = pool->slab_records.n_high;
+	tables[LEDGER_HEAPS].n_backed = pool->lease.n_heaps_high;
+}
+
+/* A slab, and what its heap does to get a slot of it. */
+static void set_up_slot(struct scene *scene)
+{
+	struct lease *lease = &scene->pool->lease;
+	uint32_t ids[POOL_SLABS_MAX], n;
+
+	assert_int_equal(pool_open_heap(scene->member, &scene->heap), 0);
+	assert_int_equal(pool_lease_slabs(scene->member, scene->heap, 3, 1, POOL_MAY_BLOCK, ids, &n), 0);
+	lease_word_keep(lease_word_at(lease, lease_slab_at(lease, ids[0])->first_word + 1), lease_live_of(scene->heap));
+	scene->slot = lease_slab_at(lease, ids[0])->base + lease_slab_at(lease, ids[0])->slot_bytes;
 }
 
 static void set_up(struct scene *scene, bool reserve)
@@ -44,6 +60,7 @@ static void set_up(struct scene *scene, bool reserve)
 	assert_int_equal(pool_retain(scene->member, scene->retained), 0);
 	assert_int_equal(pool_publish(scene->member, scene->named, "name", 4), 0);
 	assert_int_equal(pool_retain(scene->other, scene->named), 0);
+	set_up_slot(scene);
 	fill_books(scene->pool);
 }
 
@@ -133,6 +150,35 @@ static int run_resize(struct scene *scene)
 	return pool_resize(scene->pool, NULL, 16 << 20, POOL_MAY_BLOCK);
 }
 
+static int run_open_heap(struct scene *scene)
+{
+	return pool_open_heap(scene->other, &(uint32_t){0});
+}
+
+static int run_lease(struct scene *scene)
+{
+	uint32_t ids[POOL_SLABS_MAX], n;
+
+	return pool_lease_slabs(scene->member, scene->heap, 20, 1, POOL_MAY_BLOCK, ids, &n);
+}
+
+static int run_lease_large(struct scene *scene)
+{
+	uint32_t ids[POOL_SLABS_MAX], n;
+
+	return pool_lease_slabs(scene->member, scene->heap, size_class_of(300000), 1, POOL_MAY_BLOCK, ids, &n);
+}
+
+static int run_pin(struct scene *scene)
+{
+	return pool_retain(scene->member, scene->slot);
+}
+
+static int run_free_slot(struct scene *scene)
+{
+	return pool_free(scene->other, scene->slot);
+}
+
 static const struct operation {
 	const char *name;
 	int (*run)(struct scene *scene);
@@ -151,6 +197,11 @@ static const struct operation {
 	{"free", run_free, true},
 	{"join", run_join, false},
 	{"resize", run_resize, false},
+	{"open heap", run_open_heap, false},
+	{"lease", run_lease, false},
+	{"lease of a large one", run_lease_large, false},
+	{"retain of a slot", run_pin, false},
+	{"free of a slot", run_free_slot, true},
 };
 
 static struct pool_stats comparable(struct pool *pool)

@@ -22,7 +22,7 @@ static void test_status_of_pool_outcomes(void **state)
 		[POOL_E_NO_NAME] = -ENOENT,	[POOL_E_PINNED] = -EBUSY,    [POOL_E_NOT_EMPTY] = -ENOTEMPTY,
 		[POOL_E_DESTROYED] = -ESTALE,	[POOL_E_SHRINK] = -EINVAL,   [POOL_E_ABOVE_MAX] = -ENOSPC,
 		[POOL_E_INVALID] = -EINVAL,	[POOL_E_DAMAGED] = -EIO,     [POOL_E_NAMED] = -EEXIST,
-		[POOL_E_SLOW] = -EAGAIN,
+		[POOL_E_SLOW] = -EAGAIN,	[POOL_E_NO_HEAP] = -EAGAIN,  [POOL_E_NO_LEASES] = -EOPNOTSUPP,
 	};
 
 	(void)state;
