@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "proto/lease.h"
+#include "proto/lease_word.h"
 
 #include "tests/lib/test.h"
 
