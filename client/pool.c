@@ -32,6 +32,11 @@ static int make_handle(struct mempool_client *client, struct call *call, const c
 	pool->first = reply->first;
 	pool->fill = (enum mempool_fill)reply->info->fill;
 	pool->guard = reply->info->guard;
+	pool->base = pool->mapping->base;
+	pool->n_bytes = pool->mapping->n_bytes;
+	if (!pool->guard && reply->info->lease != MEMPOOL__WIRE__LEASE__LEASE_OFF)
+		pool->heaps = heaps_open(client, pool->id, pool->n_bytes);
+	pool->slot = heaps_slot(pool->heaps);
 	text_copy(pool->name, sizeof(pool->name), reply->info->name);
 	if (*pool->name)
 		snprintf(pool->label, sizeof(pool->label), "pool \"%s\"", pool->name);
@@ -123,6 +128,7 @@ void mempool_pool_close(struct mempool_pool *pool)
 {
 	if (!pool)
 		return;
+	heaps_close(pool->heaps);
 	mapping_close(pool->mapping);
 	client_unref(pool->client);
 	free(pool);
@@ -179,17 +185,17 @@ int mempool_pool_resize(struct mempool_pool *pool, uint64_t size)
 
 void *mempool_ptr(struct mempool_pool *pool, mempool_offset offset)
 {
-	if (!pool || offset < pool->first || offset >= pool->mapping->n_bytes)
+	if (!pool || offset < pool->first || offset >= pool->n_bytes)
 		return NULL;
-	return pool->mapping->base + offset;
+	return pool->base + offset;
 }
 
 mempool_offset mempool_offset_of(struct mempool_pool *pool, const void *address)
 {
 	uint64_t offset;
 
-	if (!pool || (uintptr_t)address < (uintptr_t)pool->mapping->base)
+	if (!pool)
 		return MEMPOOL_NULL;
-	offset = (uint64_t)((uintptr_t)address - (uintptr_t)pool->mapping->base);
-	return offset < pool->first || offset >= pool->mapping->n_bytes ? MEMPOOL_NULL : offset;
+	offset = (uint64_t)((uintptr_t)address - (uintptr_t)pool->base); /* huge for what is below */
+	return offset < pool->first || offset >= pool->n_bytes ? MEMPOOL_NULL : offset;
 }
