@@ -2,10 +2,10 @@
 /*
  * Who may write: the holder of the pool's mutex, and of the records only this file (and extent_recover.c, before anybody is served).
  *
- * The truth is the records in state LIVE or LEASED; gaps, links, classes, buckets and the unused chain are rebuilt from
+ * The truth is the records in state LIVE, LEASED or PINNED; gaps, links, classes, buckets and the unused chain are rebuilt from
  * them. A store to such a record is noted first (intent.h), so that a kill leaves all or nothing of what the operation did to
- * the truth. A record that stops being LIVE has its four words noted at that moment, and one that becomes LIVE has the other
- * three before `what`: so stores to a record that is not LIVE need no note. Everything else here may be half done.
+ * the truth. A record that stops being truth has its four words noted at that moment, and one that becomes truth has the other
+ * three before `what`: so stores to a record that is not truth need no note. Everything else here may be half done.
  */
 #include <errno.h>
 
@@ -19,7 +19,7 @@
 
 static bool is_truth(const struct extent_map *map, uint32_t extent)
 {
-	return extent_state(map, extent) == EXTENT_LIVE;
+	return state_is_truth(extent_state(map, extent));
 }
 
 static void note_word(struct extent_map *map, _Atomic uint64_t *word)
@@ -40,12 +40,12 @@ static void set_what(struct extent_map *map, uint32_t extent, uint64_t size, enu
 {
 	struct extent_record *record = extent_record(map, extent);
 
-	if (is_truth(map, extent) && state != EXTENT_LIVE) {
+	if (is_truth(map, extent) && !state_is_truth(state)) {
 		note_word(map, &record->where);
 		note_word(map, &record->origin);
 		note_word(map, &record->whose);
 	}
-	if (is_truth(map, extent) || state == EXTENT_LIVE)
+	if (is_truth(map, extent) || state_is_truth(state))
 		note_word(map, &record->what);
 	intent_store(&record->what, pack_what(size, state, flags));
 }
@@ -168,12 +168,31 @@ void map_append_gap(struct extent_map *map, uint64_t offset, uint64_t size, uint
 	insert_gap(map, offset, size, map->tail, since_s);
 }
 
-void map_append_live(struct extent_map *map, uint32_t extent)
+static void count_leased(struct extent_map *map, uint32_t extent)
+{
+	map->n_leased++;
+	map->leased_bytes += extent_size(map, extent);
+}
+
+void map_append_truth(struct extent_map *map, uint32_t extent)
 {
 	link_after(map, extent, map->tail);
+	if (extent_state(map, extent) == EXTENT_LEASED) {
+		count_leased(map, extent);
+		return;
+	}
 	hash_insert(map, extent);
 	map->n_live++;
 	map->requested_bytes += extent_size(map, extent) - extent_slack(map, extent);
+}
+
+void map_add_pinned(struct extent_map *map, uint32_t extent)
+{
+	struct extent_links *links = extent_links(map, extent);
+
+	links->prev = links->next = EXTENT_NONE;
+	hash_insert(map, extent);
+	map->n_pinned++;
 }
 
 void map_forget_index(struct extent_map *map, uint32_t extent)
@@ -240,6 +259,7 @@ int extent_map_init(struct extent_map *map, struct ledger *ledger, uint64_t firs
 
 struct want {
 	uint64_t size, alignment, bias;
+	bool is_high; /* at the high end of a gap */
 };
 
 /* where in @gap the wanted range would begin. Return: false if it does not fit */
@@ -249,7 +269,7 @@ static bool place(const struct extent_map *map, uint32_t gap, const struct want 
 
 	if (want->size > end - begin)
 		return false;
-	if (want->size >= LARGE_BYTES)
+	if (want->is_high)
 		start = round_down(end - want->size + want->bias, want->alignment) - want->bias;
 	else
 		start = round_up(begin + want->bias, want->alignment) - want->bias;
@@ -294,18 +314,18 @@ static uint32_t find_place(const struct extent_map *map, const struct want *want
 	return find_one_by_one(map, want, startp);
 }
 
-int extent_map_take(struct extent_map *map, uint64_t size, uint64_t alignment, uint64_t bias, uint32_t slack,
-		    uint64_t origin, uint32_t now_s, uint32_t *extentp)
+static int take(struct extent_map *map, const struct want *want, uint32_t slack, uint64_t origin, uint32_t now_s,
+		uint32_t *extentp)
 {
-	const struct want want = {.size = size, .alignment = alignment, .bias = bias};
-	uint64_t start, begin, end;
+	uint64_t size = want->size, start, begin, end;
 	uint32_t extent, since_s;
 	int r;
 
-	assert(size && size % EXTENT_GRANULE == 0 && is_power_of_two(alignment) && alignment >= EXTENT_GRANULE);
+	assert(size && size % EXTENT_GRANULE == 0 && is_power_of_two(want->alignment) &&
+	       want->alignment >= EXTENT_GRANULE);
 	if (size > map->free_bytes)
 		return EXTENT_E_EXHAUSTED;
-	extent = find_place(map, &want, &start);
+	extent = find_place(map, want, &start);
 	if (extent == EXTENT_NONE)
 		return EXTENT_E_EXHAUSTED;
 	r = reserve_indexes(map, 2);
@@ -331,6 +351,54 @@ int extent_map_take(struct extent_map *map, uint64_t size, uint64_t alignment, u
 	return 0;
 }
 
+int extent_map_take(struct extent_map *map, uint64_t size, uint64_t alignment, uint64_t bias, uint32_t slack,
+		    uint64_t origin, uint32_t now_s, uint32_t *extentp)
+{
+	const struct want want = {.size = size, .alignment = alignment, .bias = bias, .is_high = size >= LARGE_BYTES};
+
+	return take(map, &want, slack, origin, now_s, extentp);
+}
+
+int extent_map_take_low(struct extent_map *map, uint64_t size, uint64_t alignment, uint64_t origin, uint32_t now_s,
+			uint32_t *extentp)
+{
+	const struct want want = {.size = size, .alignment = alignment};
+
+	return take(map, &want, 0, origin, now_s, extentp);
+}
+
+void extent_map_lease(struct extent_map *map, uint32_t extent, uint32_t owner, struct extent_owner *ownerp)
+{
+	assert(extent_state(map, extent) == EXTENT_TAKEN && !extent_slack(map, extent));
+	set_whose(map, extent, owner, extent_since(map, extent));
+	set_what(map, extent, extent_size(map, extent), EXTENT_LEASED, 0);
+	map->n_taken--;
+	map->requested_bytes -= extent_size(map, extent);
+	count_leased(map, extent);
+	hang(map, extent, ownerp);
+}
+
+int extent_map_pin(struct extent_map *map, uint64_t offset, uint64_t size, uint64_t origin, uint32_t owner,
+		   struct extent_owner *ownerp, uint32_t now_s, uint32_t *extentp)
+{
+	uint32_t extent;
+	int r = reserve_indexes(map, 1);
+
+	if (!r)
+		r = hash_reserve(map, (uint64_t)map->n_taken + 1);
+	if (r)
+		return r;
+	extent = index_take(map);
+	set_place(map, extent, offset, 0);
+	intent_store(&extent_record(map, extent)->origin, origin);
+	set_whose(map, extent, owner, now_s);
+	set_what(map, extent, size, EXTENT_PINNED, 0);
+	map_add_pinned(map, extent);
+	hang(map, extent, ownerp);
+	*extentp = extent;
+	return 0;
+}
+
 void extent_map_publish(struct extent_map *map, uint32_t extent, uint32_t owner, struct extent_owner *ownerp)
 {
 	assert(extent_state(map, extent) == EXTENT_TAKEN);
@@ -345,7 +413,7 @@ void extent_map_publish(struct extent_map *map, uint32_t extent, uint32_t owner,
 void extent_map_own(struct extent_map *map, uint32_t extent, struct extent_owner *fromp, uint32_t owner,
 		    struct extent_owner *top)
 {
-	assert(extent_state(map, extent) == EXTENT_LIVE);
+	assert(is_truth(map, extent));
 	unhang(map, extent, fromp);
 	set_whose(map, extent, owner, extent_since(map, extent));
 	hang(map, extent, top);
@@ -378,16 +446,41 @@ static uint32_t settle_gap(struct extent_map *map, uint32_t extent, uint32_t now
 	return extent;
 }
 
+static void unpin(struct extent_map *map, uint32_t extent, struct extent_owner *ownerp)
+{
+	hash_remove(map, extent);
+	unhang(map, extent, ownerp);
+	map->n_pinned--;
+	index_give(map, extent);
+}
+
 uint32_t extent_map_give(struct extent_map *map, uint32_t extent, struct extent_owner *ownerp, uint32_t now_s)
 {
-	assert(extent_state(map, extent) == EXTENT_TAKEN || extent_state(map, extent) == EXTENT_LIVE);
-	map->requested_bytes -= extent_size(map, extent) - extent_slack(map, extent);
-	if (extent_state(map, extent) == EXTENT_LIVE) {
+	uint64_t size = extent_size(map, extent);
+
+	switch (extent_state(map, extent)) {
+	case EXTENT_PINNED:
+		unpin(map, extent, ownerp);
+		return EXTENT_NONE;
+	case EXTENT_LEASED:
+		unhang(map, extent, ownerp);
+		map->n_leased--;
+		map->leased_bytes -= size;
+		break;
+	case EXTENT_LIVE:
 		hash_remove(map, extent);
 		unhang(map, extent, ownerp);
 		map->n_live--;
-	} else {
+		map->requested_bytes -= size - extent_slack(map, extent);
+		break;
+	case EXTENT_TAKEN:
 		map->n_taken--;
+		map->requested_bytes -= size - extent_slack(map, extent);
+		break;
+	case EXTENT_UNUSED:
+	case EXTENT_GAP:
+	case EXTENT_STATE_N:
+		assert(!"an extent that can be given back");
 	}
 	make_gap(map, extent, extent_offset(map, extent), extent_size(map, extent), now_s);
 	return settle_gap(map, extent, now_s);
@@ -474,8 +567,8 @@ int extent_map_grow(struct extent_map *map, uint64_t n_bytes, uint32_t now_s)
 
 void extent_map_set_flags(struct extent_map *map, uint32_t extent, unsigned flags)
 {
-	assert(extent_state(map, extent) == EXTENT_LIVE);
-	set_what(map, extent, extent_size(map, extent), EXTENT_LIVE, flags);
+	assert(extent_is_block(map, extent));
+	set_what(map, extent, extent_size(map, extent), extent_state(map, extent), flags);
 }
 
 /* ---- by any offset ---- */

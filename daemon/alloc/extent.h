@@ -27,6 +27,7 @@ enum extent_state {
 	EXTENT_TAKEN,  /* allocated, but not yet anybody's: its pages are being backed. Nobody can name it */
 	EXTENT_LIVE,   /* a block */
 	EXTENT_LEASED, /* a slab */
+	EXTENT_PINNED, /* one slot of a slab, a block with a record of its own: in no address order, for its slab is */
 	EXTENT_STATE_N,
 };
 
@@ -100,10 +101,13 @@ struct extent_map {
 	uint32_t n_high;       /* indexes ever used */
 	uint32_t n_unused;     /* indexes in that chain */
 	uint32_t n_taken;      /* extents in state TAKEN */
-	uint32_t n_hashed;     /* live extents in the hash */
+	uint32_t n_leased;     /* extents in state LEASED */
+	uint32_t n_pinned;     /* extents in state PINNED */
+	uint32_t n_hashed;     /* live and pinned extents in the hash */
 	uint32_t n_buckets;
 	uint64_t free_bytes;
-	uint64_t requested_bytes;
+	uint64_t leased_bytes;	  /* of LEASED extents */
+	uint64_t requested_bytes; /* of LIVE and TAKEN ones */
 	uint64_t n_live;
 	uint64_t n_gaps;
 	uint64_t fl_bits;
@@ -150,6 +154,14 @@ static inline enum extent_state extent_state(const struct extent_map *map, uint3
 	return (enum extent_state)(extent_word(&extent_record(map, extent)->what) >> 48 & 0xff);
 }
 
+/** extent_is_block() - LIVE, or a PINNED slot: it has flags, holds, a name */
+static inline bool extent_is_block(const struct extent_map *map, uint32_t extent)
+{
+	enum extent_state state = extent_state(map, extent);
+
+	return state == EXTENT_LIVE || state == EXTENT_PINNED;
+}
+
 static inline unsigned extent_flags(const struct extent_map *map, uint32_t extent)
 {
 	return (unsigned)(extent_word(&extent_record(map, extent)->what) >> 56);
@@ -184,9 +196,9 @@ int extent_map_init(struct extent_map *map, struct ledger *ledger, uint64_t firs
 	MUST_CHECK;
 
 /**
- * extent_map_recover() - the map of a ledger that ledger_open() opened: everything derived is built again from the LIVE records
+ * extent_map_recover() - the map of a ledger that ledger_open() opened: everything derived is built again from the records that are truth
  * @since_s: of all gaps, seconds since 1970
- * @visit:   called once for each block, longest standing first, so that it can extent_map_hang() it on its owner's list and
+ * @visit:   called once for each block and slab, longest standing first, so that it can extent_map_hang() it on its owner's list and
  *           judge owner and origin; not 0: give up
  * @why:     out, [n_why]: what is wrong, with EXTENT_E_DAMAGED
  *
@@ -197,7 +209,7 @@ int extent_map_recover(struct extent_map *map, struct ledger *ledger, uint64_t f
 		       uint32_t since_s, int (*visit)(void *arg, uint32_t extent), void *arg, char *why, size_t n_why)
 	MUST_CHECK;
 
-/** extent_map_hang() - put a block on its owner's list, as the newest; for extent_map_recover()'s visitor */
+/** extent_map_hang() - put a block or slab on its owner's list, as the newest; for extent_map_recover()'s visitor */
 void extent_map_hang(struct extent_map *map, uint32_t extent, struct extent_owner *ownerp);
 
 /** extent_map_shape() - the most elements of EXTENTS, LINKS and BUCKETS that a pool of @max_bytes can need, and their size */
@@ -221,20 +233,35 @@ void extent_map_shape(struct ledger_shape *shape, uint64_t max_bytes);
 int extent_map_take(struct extent_map *map, uint64_t size, uint64_t alignment, uint64_t bias, uint32_t slack,
 		    uint64_t origin, uint32_t now_s, uint32_t *extentp) MUST_CHECK;
 
+/** extent_map_take_low() - the same at the low end of the gap, however large: for slabs, which are better off side by side */
+int extent_map_take_low(struct extent_map *map, uint64_t size, uint64_t alignment, uint64_t origin, uint32_t now_s,
+			uint32_t *extentp) MUST_CHECK;
+
+/** extent_map_lease() - a TAKEN extent becomes LEASED, charged to owner number @owner and hung on its list of slabs @ownerp */
+void extent_map_lease(struct extent_map *map, uint32_t extent, uint32_t owner, struct extent_owner *ownerp);
+
+/**
+ * extent_map_pin() - a record for one slot: [offset, offset + size), inside a LEASED extent and without a record so far
+ * Found, owned and given back as any block; giving it back leaves its slab alone.
+ * Return: 0; -ENOSPC the ledger cannot grow: nothing changed.
+ */
+int extent_map_pin(struct extent_map *map, uint64_t offset, uint64_t size, uint64_t origin, uint32_t owner,
+		   struct extent_owner *ownerp, uint32_t now_s, uint32_t *extentp) MUST_CHECK;
+
 /** extent_map_publish() - a TAKEN extent becomes LIVE, owned by owner number @owner and hung on its list @ownerp */
 void extent_map_publish(struct extent_map *map, uint32_t extent, uint32_t owner, struct extent_owner *ownerp);
 
 /**
- * extent_map_own() - hand a LIVE extent over: unhang it from @fromp, hang it on @top (either may be NULL: no list)
+ * extent_map_own() - hand a LIVE, LEASED or PINNED extent over: unhang it from @fromp, hang it on @top (either may be NULL: no list)
  * @owner: the new owner's number; EXTENT_OWNER_NONE: nobody's, only held
  */
 void extent_map_own(struct extent_map *map, uint32_t extent, struct extent_owner *fromp, uint32_t owner,
 		    struct extent_owner *top);
 
 /**
- * extent_map_give() - a TAKEN or LIVE extent becomes a gap and merges with free neighbours at once
+ * extent_map_give() - a TAKEN, LIVE or LEASED extent becomes a gap and merges with free neighbours at once
  * @ownerp: list it hangs on, or NULL
- * Cannot fail and needs no space. Return: the gap that it is part of now.
+ * Cannot fail and needs no space. Return: the gap that it is part of now; of a PINNED one EXTENT_NONE: it leaves none.
  */
 uint32_t extent_map_give(struct extent_map *map, uint32_t extent, struct extent_owner *ownerp, uint32_t now_s);
 
@@ -258,7 +285,7 @@ uint64_t extent_map_room_behind(const struct extent_map *map, uint32_t extent);
 /** extent_map_grow() - add @n_bytes at the end (merged with a last gap). Return: 0; -ENOSPC. */
 int extent_map_grow(struct extent_map *map, uint64_t n_bytes, uint32_t now_s) MUST_CHECK;
 
-/** extent_map_set_flags() - sets the flags of a LIVE extent to @flags */
+/** extent_map_set_flags() - sets the flags of a LIVE or PINNED extent to @flags */
 void extent_map_set_flags(struct extent_map *map, uint32_t extent, unsigned flags);
 
 /** extent_map_largest_gap() - its bytes; 0 when nothing is free. Bounded number of steps. */

@@ -18,7 +18,7 @@ struct census {
 	FILE *report;
 	unsigned n_faults;
 	bool hash_is_sound;
-	uint64_t n_extents, n_live, n_taken, n_gaps, free_bytes, requested_bytes;
+	uint64_t n_extents, n_live, n_taken, n_leased, n_pinned, n_gaps, free_bytes, leased_bytes, requested_bytes;
 	uint64_t n_in_classes;
 };
 
@@ -47,6 +47,35 @@ static bool exists_or_none(const struct extent_map *map, uint32_t extent)
 	return extent == EXTENT_NONE || exists(map, extent);
 }
 
+/* ---- owners' lists ---- */
+
+static void check_list(struct census *census, uint32_t extent)
+{
+	const struct extent_map *map = census->map;
+	const struct extent_links *links = extent_links(map, extent);
+	bool is_slab = extent_state(map, extent) == EXTENT_LEASED; /* slabs have lists of their own */
+	uint32_t next = links->owner_next, prev = links->owner_prev;
+
+	if (!exists_or_none(map, next) || !exists_or_none(map, prev))
+		fault(census, extent_offset(map, extent), "owner's list goes to an index that never was");
+	else if ((next != EXTENT_NONE &&
+		  (!state_is_truth(extent_state(map, next)) || (extent_state(map, next) == EXTENT_LEASED) != is_slab ||
+		   extent_links(map, next)->owner_prev != extent ||
+		   extent_owner(map, next) != extent_owner(map, extent))) ||
+		 (prev != EXTENT_NONE && extent_links(map, prev)->owner_next != extent))
+		fault(census, extent_offset(map, extent), "owner's list is torn");
+}
+
+static void check_pinned(struct census *census, uint32_t extent)
+{
+	uint64_t offset = extent_offset(census->map, extent), size = extent_size(census->map, extent);
+
+	census->n_pinned++;
+	if (!size || size % EXTENT_GRANULE || offset % EXTENT_GRANULE || extent_slack(census->map, extent))
+		fault(census, offset, "pinned slot of %" PRIu64 " bytes is not in granules", size);
+	check_list(census, extent);
+}
+
 /* ---- offset -> block ---- */
 
 static void check_bucket(struct census *census, uint32_t index, uint64_t *n_chainedp)
@@ -55,7 +84,7 @@ static void check_bucket(struct census *census, uint32_t index, uint64_t *n_chai
 	uint32_t extent = *(const uint32_t *)ledger_at(map->ledger, LEDGER_BUCKETS, index);
 
 	for (; extent != EXTENT_NONE; extent = extent_links(map, extent)->hash_next) {
-		if (!exists(map, extent) || extent_state(map, extent) != EXTENT_LIVE) {
+		if (!exists(map, extent) || !extent_is_block(map, extent)) {
 			fault(census, NOWHERE, "bucket %u holds index %u, which is no block", index, extent);
 			return;
 		}
@@ -63,6 +92,8 @@ static void check_bucket(struct census *census, uint32_t index, uint64_t *n_chai
 			fault(census, extent_offset(map, extent), "block is in another's bucket %u", index);
 		if (++*n_chainedp > map->n_hashed) /* too many, or a circle */
 			return;
+		if (extent_state(map, extent) == EXTENT_PINNED)
+			check_pinned(census, extent);
 	}
 }
 
@@ -86,21 +117,6 @@ static void check_hash(struct census *census)
 }
 
 /* ---- extents in address order ---- */
-
-static void check_list(struct census *census, uint32_t extent)
-{
-	const struct extent_map *map = census->map;
-	const struct extent_links *links = extent_links(map, extent);
-	uint32_t next = links->owner_next, prev = links->owner_prev;
-
-	if (!exists_or_none(map, next) || !exists_or_none(map, prev))
-		fault(census, extent_offset(map, extent), "owner's list goes to an index that never was");
-	else if ((next != EXTENT_NONE &&
-		  (extent_state(map, next) != EXTENT_LIVE || extent_links(map, next)->owner_prev != extent ||
-		   extent_owner(map, next) != extent_owner(map, extent))) ||
-		 (prev != EXTENT_NONE && extent_links(map, prev)->owner_next != extent))
-		fault(census, extent_offset(map, extent), "owner's list is torn");
-}
 
 static void check_live(struct census *census, uint32_t extent)
 {
@@ -134,7 +150,13 @@ static void check_one(struct census *census, uint32_t extent)
 		check_live(census, extent);
 		break;
 	case EXTENT_LEASED:
-		break;
+		census->n_leased++;
+		census->leased_bytes += size;
+		check_list(census, extent);
+		if (extent_slack(map, extent))
+			fault(census, offset, "slab with slack");
+		return;
+	case EXTENT_PINNED: /* in no address order */
 	case EXTENT_UNUSED:
 	case EXTENT_STATE_N:
 	default: /* shared memory: any number can stand there */
@@ -274,9 +296,9 @@ static void check_unused(struct census *census)
 		}
 		n++;
 	}
-	if (n != map->n_unused || n + census->n_extents != map->n_high)
-		fault(census, NOWHERE, "%" PRIu64 " indexes used and %u unused of %u, %u counted", census->n_extents, n,
-		      map->n_high, map->n_unused);
+	if (n != map->n_unused || n + census->n_extents + census->n_pinned != map->n_high)
+		fault(census, NOWHERE, "%" PRIu64 " indexes used and %u unused of %u, %u counted",
+		      census->n_extents + census->n_pinned, n, map->n_high, map->n_unused);
 }
 
 static void check_count(struct census *census, const char *what, uint64_t counted, uint64_t found)
@@ -294,7 +316,10 @@ unsigned extent_map_check(const struct extent_map *map, FILE *report)
 	check_classes(&census);
 	check_unused(&census);
 	check_count(&census, "blocks", map->n_live, census.n_live);
-	check_count(&census, "blocks by offset", map->n_hashed, census.n_live);
+	check_count(&census, "slabs", map->n_leased, census.n_leased);
+	check_count(&census, "pinned slots", map->n_pinned, census.n_pinned);
+	check_count(&census, "blocks by offset", map->n_hashed, census.n_live + census.n_pinned);
+	check_count(&census, "leased bytes", map->leased_bytes, census.leased_bytes);
 	check_count(&census, "extents taken", map->n_taken, census.n_taken);
 	check_count(&census, "gaps", map->n_gaps, census.n_gaps);
 	check_count(&census, "free bytes", map->free_bytes, census.free_bytes);
@@ -304,7 +329,7 @@ unsigned extent_map_check(const struct extent_map *map, FILE *report)
 
 void extent_map_dump(const struct extent_map *map, FILE *out)
 {
-	static const char *const names[EXTENT_STATE_N] = {"unused", "gap", "taken", "live", "leased"};
+	static const char *const names[EXTENT_STATE_N] = {"unused", "gap", "taken", "live", "leased", "pinned"};
 	uint32_t n = 0;
 
 	for (uint32_t extent = map->head; exists(map, extent) && n++ < map->n_high;

@@ -21,6 +21,12 @@ static inline uint64_t extent_end(const struct extent_map *map, uint32_t extent)
 	return extent_offset(map, extent) + extent_size(map, extent);
 }
 
+/** state_is_truth() - records in this state cannot be derived */
+static inline bool state_is_truth(enum extent_state state)
+{
+	return state == EXTENT_LIVE || state == EXTENT_LEASED || state == EXTENT_PINNED;
+}
+
 static inline bool extent_is_gap(const struct extent_map *map, uint32_t extent)
 {
 	return extent != EXTENT_NONE && extent_state(map, extent) == EXTENT_GAP;
@@ -31,8 +37,10 @@ int map_init_empty(struct extent_map *map, struct ledger *ledger, uint64_t first
 	MUST_CHECK;
 /** map_append_gap() - behind the last extent; there is an index for it */
 void map_append_gap(struct extent_map *map, uint64_t offset, uint64_t size, uint32_t since_s);
-/** map_append_live() - behind the last extent; hung on no list yet; the hash has room */
-void map_append_live(struct extent_map *map, uint32_t extent);
+/** map_append_truth() - a LIVE or LEASED one, behind the last extent; hung on no list yet; the hash has room */
+void map_append_truth(struct extent_map *map, uint32_t extent);
+/** map_add_pinned() - likewise, in no address order */
+void map_add_pinned(struct extent_map *map, uint32_t extent);
 /** map_forget_index() - it has no extent: the unused chain gets it */
 void map_forget_index(struct extent_map *map, uint32_t extent);
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * From records to a map. The LIVE records are gathered, sorted by age for the owners' lists, then by offset for the map; what
- * lies between two of them is a gap, and every index that is neither is unused.
+ * From records to a map. The records that are truth are gathered, sorted by age for the owners' lists, then by offset for the
+ * map, in which pinned slots have no place of their own; what lies between two of the others is a gap, and every index that is neither is unused.
  *
  * Trusts no record: each is judged alone, then against its neighbour. Gaps get indexes that had no extent; there are enough
  * in books that were ever right, for no map has more gaps than it had before the kill.
@@ -20,7 +20,7 @@ struct item {
 	uint32_t extent;
 };
 
-struct roll {			    /* of all LIVE records */
+struct roll {			    /* of all records that are truth */
 	struct item *items, *spare; /* [n] each */
 	uint32_t n;
 };
@@ -68,9 +68,9 @@ static int roll_call(struct recovery *recovery)
 		state = extent_state(map, i);
 		if (state != EXTENT_UNUSED)
 			recovery->n_records = i + 1;
-		if (state >= EXTENT_LEASED)
+		if (state >= EXTENT_STATE_N)
 			r = damaged(recovery, i, "of a kind that this version does not know");
-		n += state == EXTENT_LIVE;
+		n += state_is_truth(state);
 	}
 	if (r)
 		return r;
@@ -79,7 +79,7 @@ static int roll_call(struct recovery *recovery)
 	if (!roll->items || !roll->spare)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < recovery->n_records && !r; i++) {
-		if (extent_state(map, i) != EXTENT_LIVE)
+		if (!state_is_truth(extent_state(map, i)))
 			continue;
 		r = judge(recovery, i);
 		roll->items[roll->n++] = (struct item){.key = extent_since(map, i), .extent = i};
@@ -115,17 +115,18 @@ static void sort(struct roll *roll, unsigned n_bits)
 static void clear_flags(struct extent_map *map, uint32_t extent)
 {
 	if (extent_flags(map, extent))
-		intent_store(&extent_record(map, extent)->what, pack_what(extent_size(map, extent), EXTENT_LIVE, 0));
+		intent_store(&extent_record(map, extent)->what,
+			     pack_what(extent_size(map, extent), extent_state(map, extent), 0));
 }
 
-/* Every index below n_records that is no block is unused; the lowest are used again first. */
+/* Every index below n_records that is no block and no slab is unused; the lowest are used again first. */
 static void gather_unused(struct recovery *recovery)
 {
 	struct extent_map *map = recovery->map;
 
 	map->n_high = recovery->n_records;
 	for (uint32_t i = recovery->n_records; i-- > 0;)
-		if (extent_state(map, i) != EXTENT_LIVE)
+		if (!state_is_truth(extent_state(map, i)))
 			map_forget_index(map, i);
 }
 
@@ -156,10 +157,14 @@ static int append_all(struct recovery *recovery, uint32_t since_s)
 	for (uint32_t i = 0; i < recovery->roll.n && !r; i++) {
 		uint32_t extent = recovery->roll.items[i].extent;
 
+		if (extent_state(map, extent) == EXTENT_PINNED) {
+			map_add_pinned(map, extent); /* whoever knows slabs judges it */
+			continue;
+		}
 		if (extent_offset(map, extent) < end)
 			return damaged(recovery, extent, "overlaps the one before it");
 		r = append_gap(recovery, end, extent_offset(map, extent), since_s);
-		map_append_live(map, extent);
+		map_append_truth(map, extent);
 		end = extent_end(map, extent);
 	}
 	return r ? r : append_gap(recovery, end, map->first_offset + map->total_bytes, since_s);

@@ -22,7 +22,7 @@
 #include "proto/util.h"
 
 #define LEDGER_MAGIC   0x726567646c6d656dULL /* "memldger", little-endian */
-#define LEDGER_VERSION 1u
+#define LEDGER_VERSION 2u
 
 enum ledger_kind {
 	LEDGER_POOL = 1,
@@ -42,6 +42,8 @@ enum ledger_table_id {
 	LEDGER_RECENT,	    /* the last operations, for people: never read to decide anything */
 	LEDGER_SESSIONS,    /* truth, the registry's: sessions of the instance */
 	LEDGER_POOLS,	    /* truth, the registry's: its pools */
+	LEDGER_SLABS,	    /* truth: slabs, by id */
+	LEDGER_HEAPS,	    /* truth: whose a heap's number is */
 	LEDGER_INTENT,	    /* struct intent_entry: what an operation has changed so far */
 	LEDGER_TABLE_N,
 };
@@ -68,6 +70,8 @@ struct ledger_header {
 	_Atomic uint64_t free_total;  /* for people, as are the next two: as of the last commit */
 	_Atomic uint64_t failed_total;
 	_Atomic uint64_t peak_used;
+	_Atomic uint64_t slot_alloc_total; /* likewise: of slots, as heaps counted that are no more */
+	_Atomic uint64_t slot_free_total;
 	uint64_t pool_id;
 	uint64_t max_bytes; /* what it may grow to */
 	uint64_t created_s; /* seconds since 1970 */
@@ -75,8 +79,9 @@ struct ledger_header {
 	uint32_t lifetime, fill, lease, guard, reserve; /* as the public enums */
 	uint32_t unit_bytes;				/* what one backed bit stands for */
 	uint32_t n_name_bytes;
-	char name[64];	       /* n_name_bytes of it; 0 = private */
-	char data_object[160]; /* name of the data segment in the segments' directory */
+	char name[64];		/* n_name_bytes of it; 0 = private */
+	char data_object[160];	/* name of the data segment in the segments' directory */
+	char lease_object[160]; /* of the lease segment; empty: none */
 };
 
 struct ledger_table {

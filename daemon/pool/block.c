@@ -168,6 +168,29 @@ int note_failure(struct pool *pool, int r)
 	return r;
 }
 
+/* Empty slabs are room too. */
+static int claim_run_or_recall(struct claim *claim)
+{
+	struct pool *pool = claim->pool;
+	uint64_t n_free = pool->map.free_bytes;
+	bool changed;
+	int r;
+
+	r = claim_run(claim);
+	if (r != POOL_E_FULL)
+		return r;
+	r = slab_recall_all(pool, claim->flags, &changed);
+	if (r)
+		return r;
+	if (pool->is_destroyed)
+		return POOL_E_DESTROYED;
+	if (!changed && pool->map.free_bytes == n_free) /* nor has anybody freed while we waited */
+		return POOL_E_FULL;
+	claim->n_taken = 0;
+	claim->n_bytes = 0;
+	return claim_run(claim);
+}
+
 int block_alloc(struct pool *pool, uint32_t owner, uint64_t origin, size_t n, const uint64_t sizes[],
 		uint64_t alignment, unsigned flags, uint64_t extents[])
 {
@@ -183,7 +206,7 @@ int block_alloc(struct pool *pool, uint32_t owner, uint64_t origin, size_t n, co
 		.extents = extents,
 	};
 
-	return pool->is_destroyed ? POOL_E_DESTROYED : claim_run(&claim);
+	return pool->is_destroyed ? POOL_E_DESTROYED : claim_run_or_recall(&claim);
 }
 
 void block_describe(const struct pool *pool, uint32_t extent, struct pool_block *blockp)
@@ -234,7 +257,7 @@ int pool_alloc_batch(struct pool_member *member, size_t n, const uint64_t sizes[
 			r = block_alloc(pool, member->index, member->session, n, sizes, EXTENT_GRANULE, flags, offsets);
 		for (size_t i = 0; !r && i < n; i++)
 			offsets[i] = block_offset(pool, (uint32_t)offsets[i]);
-		result_put_batch(member, note_failure(pool, r), offsets, n);
+		result_put_batch(member, RECENT_ALLOC, note_failure(pool, r), offsets, n);
 	}
 	pool_unlock(pool);
 	return r;
@@ -258,16 +281,30 @@ int block_find(const struct pool *pool, uint64_t offset, uint32_t *extentp)
 	return is_known_free(pool, offset) ? POOL_E_FREED : POOL_E_NO_BLOCK;
 }
 
+/* The same for a request that changes it: a slot gets a record first, which is an operation of its own. */
+static int block_find_or_pin(struct pool *pool, uint64_t offset, uint32_t *extentp)
+{
+	int r = block_find(pool, offset, extentp);
+
+	return r == POOL_E_NO_BLOCK || r == POOL_E_FREED ? slot_pin(pool, offset, r, extentp) : r;
+}
+
 int pool_inspect(struct pool_member *member, uint64_t offset, struct pool_block *blockp)
 {
 	struct pool *pool = member->pool;
+	struct slot slot;
 	uint32_t extent;
 	int r;
 
 	pool_lock(pool);
 	r = block_find(pool, offset, &extent);
-	if (!r)
+	if (!r) {
 		block_describe(pool, extent, blockp);
+	} else if (r != POOL_E_DESTROYED) {
+		r = slot_look(pool, offset, r, &slot);
+		if (!r)
+			slot_describe(pool, &slot, blockp);
+	}
 	pool_unlock(pool);
 	return r;
 }
@@ -302,7 +339,9 @@ static int free_locked(struct pool_member *member, uint64_t offset)
 	uint32_t extent, hold;
 	int r;
 
-	r = block_find(pool, offset, &extent);
+	r = block_find_or_pin(pool, offset, &extent);
+	if (r == -ENOSPC)
+		return slot_free_at_once(pool, offset);
 	if (r)
 		return r;
 	hold = hold_find(pool, extent, member->index);
@@ -333,10 +372,14 @@ static int free_some(struct pool_member *member, size_t n, const uint64_t offset
 {
 	struct pool *pool = member->pool;
 	uint64_t offset;
+	uint32_t extent;
 	int r;
 
 	while (progress->n_done < n && pool->ledger.n_noted < INTENT_N_LEAST / 2) {
-		offset = offsets[progress->n_done++];
+		offset = offsets[progress->n_done];
+		if (pool->ledger.n_noted && offset && block_find(pool, offset, &extent))
+			break; /* maybe a slot: pinning it commits, and what was done so far goes with its progress */
+		progress->n_done++;
 		r = offset ? free_locked(member, offset) : 0;
 		if (r == POOL_E_DESTROYED)
 			return r;
@@ -371,13 +414,27 @@ int pool_free_batch(struct pool_member *member, size_t n, const uint64_t offsets
 	return r ? r : progress.first_outcome;
 }
 
+/* A slot of another session's is not pinned for one who has no right to it. */
+static int may_pin(struct pool_member *member, uint64_t offset)
+{
+	struct pool *pool = member->pool;
+	struct slot slot;
+	uint32_t extent;
+
+	if (pool->is_destroyed || !block_find(pool, offset, &extent) || slot_look(pool, offset, 0, &slot))
+		return 0;
+	return slot.owner == member->index || slot.owner == POOL_OWNER ? 0 : POOL_E_NOT_OWNER;
+}
+
 static int retain_locked(struct pool_member *member, uint64_t offset)
 {
 	struct pool *pool = member->pool;
 	uint32_t extent, owner;
 	int r;
 
-	r = block_find(pool, offset, &extent);
+	r = may_pin(member, offset);
+	if (!r)
+		r = block_find_or_pin(pool, offset, &extent);
 	if (r)
 		return r;
 	owner = extent_owner(&pool->map, extent);
@@ -405,9 +462,11 @@ static int take_locked(struct pool_member *member, uint64_t offset, uint64_t fro
 	uint64_t n_bytes;
 	int r;
 
-	r = block_find(pool, offset, &extent);
+	r = block_find_or_pin(pool, offset, &extent);
 	if (r)
-		return r == POOL_E_DESTROYED ? r : POOL_E_STALE; /* an old offset: whoever owned it does not any more */
+		return r < 0		       ? r
+		       : r == POOL_E_DESTROYED ? r
+					       : POOL_E_STALE; /* an old offset: whoever owned it does not any more */
 	owner = extent_owner(&pool->map, extent);
 	if (!from_session || session_of(pool, owner) != from_session ||
 	    member_record(pool, owner)->state == MEMBER_ENDING)
@@ -443,7 +502,9 @@ static int publish_locked(struct pool_member *member, uint64_t offset, const voi
 	uint32_t extent, owner, named;
 	int r;
 
-	r = block_find(pool, offset, &extent);
+	r = may_pin(member, offset);
+	if (!r)
+		r = block_find_or_pin(pool, offset, &extent);
 	if (r)
 		return r;
 	owner = extent_owner(&pool->map, extent);

@@ -120,7 +120,7 @@ static void insert(struct pool *pool, uint32_t index)
 static bool name_is_sound(const struct pool *pool, const struct name_record *record)
 {
 	return record->n_bytes <= NAME_BYTES_MAX && name_is_valid(record->name, record->n_bytes) &&
-	       record->extent < pool->map.n_high && extent_state(&pool->map, record->extent) == EXTENT_LIVE &&
+	       record->extent < pool->map.n_high && extent_is_block(&pool->map, record->extent) &&
 	       extent_owner(&pool->map, record->extent) == POOL_OWNER &&
 	       !(extent_flags(&pool->map, record->extent) & EXTENT_NAMED) &&
 	       block_name_find(pool, record->name, record->n_bytes) == POOL_NONE;
@@ -161,7 +161,7 @@ unsigned block_name_check(const struct pool *pool, FILE *report)
 			continue;
 		n++;
 		if (record->n_bytes <= NAME_BYTES_MAX && block_name_find(pool, record->name, record->n_bytes) == i &&
-		    extent_state(&pool->map, record->extent) == EXTENT_LIVE &&
+		    extent_is_block(&pool->map, record->extent) &&
 		    extent_flags(&pool->map, record->extent) & EXTENT_NAMED &&
 		    extent_links(&pool->map, record->extent)->name == i)
 			continue;

@@ -84,7 +84,7 @@ static unsigned check_holding(const struct pool *pool, const struct pool_holding
 	uint64_t n_blocks = 0, n_bytes = 0;
 	uint32_t last = EXTENT_NONE;
 
-	for (uint32_t e = holding->list.head; e != EXTENT_NONE && n_blocks <= map->n_live;
+	for (uint32_t e = holding->list.head; e != EXTENT_NONE && n_blocks <= map->n_live + map->n_pinned;
 	     e = extent_links(map, e)->owner_next) {
 		if (extent_owner(map, e) != owner)
 			return fault(report, extent_offset(map, e), "on the list of another owner");
@@ -129,9 +129,9 @@ static unsigned check_totals(const struct pool *pool, const struct tally *seen, 
 {
 	const struct extent_map *map = &pool->map;
 
-	if (seen->n_live == map->n_live && listed->n_live == map->n_live && seen->n_taken == map->n_taken &&
-	    seen->used_bytes + map->free_bytes == map->total_bytes && used_bytes(pool) <= map->total_bytes &&
-	    pool->alloc_total - pool->free_total == map->n_live &&
+	if (seen->n_live == map->n_live && listed->n_live == map->n_live + map->n_pinned &&
+	    seen->n_taken == map->n_taken && seen->used_bytes + map->free_bytes == map->total_bytes &&
+	    used_bytes(pool) <= map->total_bytes && pool->alloc_total - pool->free_total == map->n_live &&
 	    pool->ledger.header->total_bytes == map->total_bytes &&
 	    pool->backing.segment_bytes >= POOL_FIRST + map->total_bytes)
 		return 0;
@@ -143,7 +143,7 @@ static unsigned check_totals(const struct pool *pool, const struct tally *seen, 
 	return 1;
 }
 
-static unsigned check_locked(const struct pool *pool, FILE *report)
+static unsigned check_locked(struct pool *pool, FILE *report)
 {
 	struct tally seen = {0}, listed = {0};
 	unsigned n_faults = extent_map_check(&pool->map, report);
@@ -160,6 +160,7 @@ static unsigned check_locked(const struct pool *pool, FILE *report)
 	n_faults += check_totals(pool, &seen, &listed, report);
 	n_faults += hold_check(pool, report);
 	n_faults += block_name_check(pool, report);
+	n_faults += lease_check(pool, report);
 	return n_faults;
 }
 

@@ -132,7 +132,7 @@ uint32_t hold_count(const struct pool *pool, uint32_t extent)
 static bool hold_is_sound(const struct pool *pool, const struct hold_record *record)
 {
 	return record->n <= UINT32_MAX && record->extent < pool->map.n_high &&
-	       extent_state(&pool->map, record->extent) == EXTENT_LIVE && record->member < pool->n_members_alloced &&
+	       extent_is_block(&pool->map, record->extent) && record->member < pool->n_members_alloced &&
 	       pool->members[record->member] && hold_find(pool, record->extent, record->member) == POOL_NONE;
 }
 
@@ -164,7 +164,7 @@ bool hold_recover(struct pool *pool)
 static unsigned check_record(const struct pool *pool, uint32_t hold, FILE *report)
 {
 	const struct hold_record *record = hold_record(pool, hold);
-	bool is_live = extent_state(&pool->map, record->extent) == EXTENT_LIVE;
+	bool is_live = extent_is_block(&pool->map, record->extent);
 	bool is_member = record->member < pool->n_members_alloced && pool->members[record->member];
 
 	if (is_live && is_member && hold_find(pool, record->extent, record->member) == hold)

@@ -57,14 +57,18 @@ struct ledger_shape pool_shape(uint64_t max_bytes)
 			       [LEDGER_BACKED] = sizeof(uint64_t),
 			       [LEDGER_RESULTS] = sizeof(struct result_ring),
 			       [LEDGER_BATCHES] = sizeof(struct batch_record),
-			       [LEDGER_RECENT] = sizeof(struct recent_record)},
+			       [LEDGER_RECENT] = sizeof(struct recent_record),
+			       [LEDGER_SLABS] = sizeof(struct slab_record),
+			       [LEDGER_HEAPS] = sizeof(struct heap_record)},
 		.n_max = {[LEDGER_MEMBERS] = POOL_MEMBERS_MAX,
 			  [LEDGER_HOLDS] = (uint32_t)least_of(n_blocks_max * POOL_MEMBERS_MAX, POOL_HOLDS_MAX),
 			  [LEDGER_NAMES] = (uint32_t)least_of(n_blocks_max, POOL_NAMES_MAX),
 			  [LEDGER_BACKED] = backing_n_words(segment_bytes_max, unit_bytes),
 			  [LEDGER_RESULTS] = POOL_MEMBERS_MAX,
 			  [LEDGER_BATCHES] = POOL_BATCHES_MAX,
-			  [LEDGER_RECENT] = RECENT_N},
+			  [LEDGER_RECENT] = RECENT_N,
+			  [LEDGER_SLABS] = (uint32_t)least_of(max_bytes / LEASE_PAGE_BYTES + 1, LEASE_SLABS_MAX),
+			  [LEDGER_HEAPS] = LEASE_HEAPS_MAX},
 	};
 
 	extent_map_shape(&shape, max_bytes);
@@ -93,6 +97,7 @@ static void fill_header(struct pool *pool, uint32_t unit_bytes)
 	header->n_name_bytes = options->n_name_bytes;
 	memcpy(header->name, options->name, options->n_name_bytes);
 	memcpy(header->data_object, pool->data.name, sizeof(header->data_object));
+	memcpy(header->lease_object, pool->lease.object.name, sizeof(header->lease_object));
 }
 
 static int make_books(struct pool *pool)
@@ -130,6 +135,8 @@ static int make_segments(struct pool *pool)
 	if (!r && ftruncate(pool->data.fd, (off_t)pool_segment_bytes_for(pool->options.size)))
 		r = -errno;
 	if (!r)
+		r = lease_make(pool);
+	if (!r) /* the last: what no ledger names is removed */
 		r = segment_create(&pool->books, pool->env->instance);
 	if (!r)
 		r = make_books(pool);
@@ -173,14 +180,16 @@ int pool_init(struct pool *pool, const struct pool_env *env, uint64_t id, const 
 	pool->id = id;
 	pool->created_s = (uint64_t)time(NULL);
 	pool->guard_bytes = options->guard ? POOL_GUARD_BYTES : 0;
-	pool->data = pool->books = (struct segment)SEGMENT_NULL;
+	pool->data = pool->books = pool->lease.object = (struct segment)SEGMENT_NULL;
 	pool->ledger = (struct ledger)LEDGER_NULL;
 	pool->own = pool->nobody = holding_null();
+	pool->orphan_slabs.head = EXTENT_NONE;
 	pool->name_root = POOL_NONE;
 	pool->member_records = record_pool_of(LEDGER_MEMBERS, offsetof(struct member_record, unused_next));
 	pool->holds = record_pool_of(LEDGER_HOLDS, offsetof(struct hold_record, block_next));
 	pool->names = record_pool_of(LEDGER_NAMES, offsetof(struct name_record, child));
 	pool->batches = record_pool_of(LEDGER_BATCHES, offsetof(struct batch_record, next));
+	pool->slab_records = record_pool_of(LEDGER_SLABS, offsetof(struct slab_record, unused_next));
 	atomic_init(&pool->n_refs, 1);
 	if (getrandom(&pool->name_seed, sizeof(pool->name_seed), 0) != (ssize_t)sizeof(pool->name_seed))
 		return -EIO;
@@ -195,6 +204,7 @@ void pool_close(struct pool *pool)
 	assert(!pool->first);
 	budget_give_back(pool->env->budget, atomic_load(&pool->backing.backed_bytes));
 	segment_unlink(&pool->data);
+	lease_close(pool);
 	segment_unlink(&pool->books);
 	ledger_deinit(&pool->ledger);
 	segment_deinit(&pool->data);

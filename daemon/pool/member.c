@@ -96,6 +96,7 @@ int pool_join(struct pool *pool, const struct pool_identity *who, struct pool_me
 		.account = quota_account_of(pool->env->quota, who->uid),
 		.blocks = {.list.head = EXTENT_NONE, .oldest = EXTENT_NONE},
 		.first_hold = POOL_NONE,
+		.slabs = {.head = EXTENT_NONE},
 		.since_s = (uint64_t)time(NULL),
 	};
 	pool_lock(pool);
@@ -128,6 +129,7 @@ static int member_of_record(struct pool *pool, uint32_t index)
 		.account = quota_account_of(pool->env->quota, record->uid),
 		.blocks = {.list.head = EXTENT_NONE, .oldest = EXTENT_NONE},
 		.first_hold = POOL_NONE,
+		.slabs = {.head = EXTENT_NONE},
 		.since_s = record->since_s,
 	};
 	if (!member->account) {
@@ -180,7 +182,7 @@ struct leaving {
 	struct pool_warning *report;
 };
 
-static void report_block(const struct leaving *leaving, uint64_t n_bytes, uint32_t since_s)
+static void report_blocks(const struct leaving *leaving, uint64_t n_blocks, uint64_t n_bytes, uint32_t since_s)
 {
 	const struct member_record *record = member_record(leaving->pool, leaving->member->index);
 	struct pool_warning *report = leaving->report;
@@ -191,9 +193,9 @@ static void report_block(const struct leaving *leaving, uint64_t n_bytes, uint32
 		memcpy(holder->command, record->command, sizeof(holder->command));
 		report->n_holders = 1;
 	}
-	report->n_blocks++;
+	report->n_blocks += n_blocks;
 	report->n_bytes += n_bytes;
-	holder->n_blocks++;
+	holder->n_blocks += n_blocks;
 	holder->n_bytes += n_bytes;
 	if (!holder->oldest_s || since_s < holder->oldest_s)
 		holder->oldest_s = since_s;
@@ -207,7 +209,7 @@ static void leave_hold(const struct leaving *leaving)
 	uint32_t since_s = extent_since(&pool->map, extent);
 
 	if (hold_drop(pool, hold, hold_record(pool, hold)->n))
-		report_block(leaving, n_bytes, since_s);
+		report_blocks(leaving, 1, n_bytes, since_s);
 }
 
 static void leave_block(const struct leaving *leaving)
@@ -222,23 +224,39 @@ static void leave_block(const struct leaving *leaving)
 		uncharge_blocks(pool, leaving->member->account, 1, n_bytes);
 		block_pass(pool, extent, POOL_OWNER);
 	} else if (block_drop_owner(pool, extent)) {
-		report_block(leaving, n_bytes, since_s);
+		report_blocks(leaving, 1, n_bytes, since_s);
 	}
 }
 
-/* Return: true if something is left to do */
-static bool leave_some(const struct leaving *leaving)
+static void report_slots(void *arg, uint64_t n_blocks, uint64_t n_bytes)
+{
+	const struct leaving *leaving = arg;
+
+	report_blocks(leaving, n_blocks, n_bytes, now_s());
+}
+
+/* One thing. Somebody may give a slot of the session's a record meanwhile: its lists are looked at each time. */
+static bool leave_one(struct leaving *leaving)
 {
 	struct pool_member *member = leaving->member;
+
+	if (member->first_hold != POOL_NONE)
+		leave_hold(leaving);
+	else if (member->blocks.list.head != EXTENT_NONE)
+		leave_block(leaving);
+	else
+		return heap_sweep_one(member, report_slots, leaving);
+	return true;
+}
+
+/* Return: true if something is left to do */
+static bool leave_some(struct leaving *leaving)
+{
 	struct step step = step_begin();
 
-	while (member->first_hold != POOL_NONE || member->blocks.list.head != EXTENT_NONE) {
-		if (member->first_hold != POOL_NONE)
-			leave_hold(leaving);
-		else
-			leave_block(leaving);
+	while (leave_one(leaving)) {
 		pool_commit(leaving->pool); /* each is an operation of its own */
-		if (step_is_over(&step))
+		if (leaving->member->is_sweeping ? step_is_over_now(&step) : step_is_over(&step))
 			return true;
 	}
 	return false;
@@ -255,7 +273,7 @@ static void set_state(struct pool *pool, const struct pool_member *member, enum 
 bool pool_leave_step(struct pool_member *member, struct pool_warning *report)
 {
 	struct pool *pool = member->pool;
-	const struct leaving leaving = {.pool = pool, .member = member, .report = report};
+	struct leaving leaving = {.pool = pool, .member = member, .report = report};
 	bool more;
 
 	pool_lock_after_others(pool);
@@ -263,6 +281,8 @@ bool pool_leave_step(struct pool_member *member, struct pool_warning *report)
 	pool_commit(pool);
 	more = !pool->is_destroyed && leave_some(&leaving); /* of a destroyed pool, nothing is left to be dropped */
 	if (!more) {
+		if (pool->is_destroyed) /* its numbers go with the pool; nobody may be led to it by them */
+			heap_forget_member(member);
 		if (!pool->is_destroyed) {
 			result_forget_all(member);
 			recent_add(pool, member, RECENT_LEAVE, 0, 0, report->n_bytes);

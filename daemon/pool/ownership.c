@@ -112,8 +112,17 @@ static void remember_freed(struct pool *pool, uint64_t offset)
 
 static void give_extent(struct pool *pool, uint32_t extent, struct extent_owner *list)
 {
+	if (extent_state(&pool->map, extent) == EXTENT_PINNED) { /* it leaves no gap */
+		extent_map_give(&pool->map, extent, list, 0);
+		return;
+	}
 	cursor_fix(pool, extent);
 	decay_note(pool, extent_map_give(&pool->map, extent, list, now_s()));
+}
+
+void extent_give_slab(struct pool *pool, uint32_t extent, struct extent_owner *list)
+{
+	give_extent(pool, extent, list);
 }
 
 void extent_drop(struct pool *pool, uint32_t extent)
@@ -121,17 +130,45 @@ void extent_drop(struct pool *pool, uint32_t extent)
 	give_extent(pool, extent, NULL);
 }
 
-void block_end(struct pool *pool, uint32_t extent)
+static void take_off_list(struct pool *pool, uint32_t extent)
 {
 	uint32_t owner = extent_owner(&pool->map, extent);
 	struct pool_holding *holding = holding_of(pool, owner);
 
-	assert(pool_is_locked(pool));
 	uncharge_blocks(pool, account_of(pool, owner), 1, extent_size(&pool->map, extent));
 	unhang(pool, holding, extent);
-	remember_freed(pool, block_offset(pool, extent));
 	give_extent(pool, extent, &holding->list);
-	pool->free_total++;
+}
+
+void block_end(struct pool *pool, uint32_t extent)
+{
+	assert(pool_is_locked(pool));
+	if (extent_state(&pool->map, extent) == EXTENT_PINNED) {
+		slot_release(pool, extent);
+	} else {
+		remember_freed(pool, block_offset(pool, extent));
+		pool->free_total++;
+	}
+	take_off_list(pool, extent);
+}
+
+/* Charged beside its slab, so that it may be anybody's. */
+int block_begin_slot(struct pool *pool, uint64_t offset, uint64_t size, uint32_t owner, uint32_t *extentp)
+{
+	struct pool_holding *holding = holding_of(pool, owner);
+	int r = extent_map_pin(&pool->map, offset, size, session_of(pool, owner), owner, &holding->list, now_s(),
+			       extentp);
+
+	if (r)
+		return r;
+	hang(holding, *extentp);
+	charge_blocks_always(pool, account_of(pool, owner), 1, size);
+	return 0;
+}
+
+void block_cancel_slot(struct pool *pool, uint32_t extent)
+{
+	take_off_list(pool, extent);
 }
 
 bool block_drop_owner(struct pool *pool, uint32_t extent)

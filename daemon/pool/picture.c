@@ -25,24 +25,27 @@ static uint64_t backed_bytes(const struct pool *pool)
 void pool_stats(struct pool *pool, struct pool_stats *statsp)
 {
 	const struct extent_map *map = &pool->map;
-	uint64_t largest;
+	uint64_t largest, n_slots, slot_bytes, slot_allocs, slot_frees;
 
 	pool_lock(pool);
+	n_slots = lease_count_live(pool, true, &slot_bytes);
+	lease_counters(pool, &slot_allocs, &slot_frees);
 	largest = extent_map_largest_gap(map);
 	note_peak(pool);
 	*statsp = (struct pool_stats){
 		.total = map->total_bytes,
 		.used = used_bytes(pool),
-		.requested = map->requested_bytes,
+		.requested = map->requested_bytes + slot_bytes,
 		.free = map->free_bytes,
 		.largest_free = largest > 2 * pool->guard_bytes ? largest - 2 * pool->guard_bytes : 0,
+		.leased_idle = map->leased_bytes - slot_bytes,
 		.backed = backed_bytes(pool),
 		.peak_used = pool->peak_used,
-		.allocations = map->n_live,
+		.allocations = map->n_live + n_slots,
 		.gaps = map->n_gaps,
 		.sessions = pool->member_records.n,
-		.alloc_total = pool->alloc_total,
-		.free_total = pool->free_total,
+		.alloc_total = pool->alloc_total + slot_allocs,
+		.free_total = pool->free_total + slot_frees,
 		.failed_total = pool->failed_total,
 		.fragmentation = map->free_bytes ? 1.0 - (double)largest / (double)map->free_bytes : 0.0,
 	};
@@ -62,14 +65,16 @@ static struct pool_holder pool_itself(const struct pool *pool)
 
 	return (struct pool_holder){
 		.uid = pool->options.uid,
-		.n_blocks = pool->own.list.n_blocks + pool->nobody.list.n_blocks,
-		.n_bytes = pool->own.list.n_bytes + pool->nobody.list.n_bytes,
+		.n_blocks = pool->own.list.n_blocks + pool->nobody.list.n_blocks + pool->lease.pools_n_live,
+		.n_bytes = pool->own.list.n_bytes + pool->nobody.list.n_bytes + pool->lease.pools_bytes,
 		.oldest_s = own_s && (own_s < nobody_s || !nobody_s) ? own_s : nobody_s,
 	};
 }
 
+/* Slots as of when all words were last read. */
 static struct pool_holder holder_of(const struct pool *pool, const struct pool_member *member)
 {
+	uint64_t n_slots, slot_bytes;
 	const struct member_record *record = member_record(pool, member->index);
 	struct pool_holder holder = {
 		.session = record->session,
@@ -81,6 +86,9 @@ static struct pool_holder holder_of(const struct pool *pool, const struct pool_m
 	};
 
 	memcpy(holder.command, record->command, sizeof(holder.command));
+	member_slots(pool, member, &n_slots, &slot_bytes);
+	holder.n_blocks += n_slots;
+	holder.n_bytes += slot_bytes;
 	return holder;
 }
 
@@ -103,8 +111,6 @@ uint32_t top_holders(struct pool *pool, struct pool_holder holders[], uint32_t n
 	uint32_t n = insert_holder(holders, 0, n_max, &holder);
 
 	for (const struct pool_member *m = pool->first; m; m = m->next) {
-		if (!m->blocks.list.n_blocks)
-			continue;
 		holder = holder_of(pool, m);
 		n = insert_holder(holders, n, n_max, &holder);
 	}
@@ -113,9 +119,11 @@ uint32_t top_holders(struct pool *pool, struct pool_holder holders[], uint32_t n
 
 uint32_t pool_holders(struct pool *pool, struct pool_holder holders[], uint32_t n_max)
 {
+	uint64_t slot_bytes;
 	uint32_t n;
 
 	pool_lock(pool);
+	lease_count_live(pool, true, &slot_bytes);
 	n = top_holders(pool, holders, n_max);
 	pool_unlock(pool);
 	return n;
@@ -357,9 +365,11 @@ uint32_t pool_members(struct pool *pool, uint64_t after_session, struct pool_mem
 {
 	const struct pool_member *member;
 	struct pool_holder holder;
+	uint64_t slot_bytes;
 	uint32_t n = 0;
 
 	pool_lock(pool);
+	lease_count_live(pool, true, &slot_bytes);
 	for (member = pool->first; member && member->session <= after_session; member = member->next)
 		;
 	for (; member && n < n_max; member = member->next, n++) {

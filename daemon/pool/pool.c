@@ -129,34 +129,39 @@ static void give_charges_back(struct pool *pool)
 		uncharge_blocks(pool, m->account, m->blocks.list.n_blocks, m->blocks.list.n_bytes);
 	uncharge_blocks(pool, pool->account, pool->own.list.n_blocks, pool->own.list.n_bytes);
 	uncharge_blocks(pool, pool->account, pool->nobody.list.n_blocks, pool->nobody.list.n_bytes);
+	for (struct pool_member *m = pool->first; m; m = m->next)
+		uncharge_blocks(pool, m->account, m->slabs.n_blocks, m->slabs.n_bytes);
+	uncharge_blocks(pool, pool->account, pool->orphan_slabs.n_blocks, pool->orphan_slabs.n_bytes);
 	if (pool->options.reserve)
 		quota_give_back(pool->account, QUOTA_BYTES, pool->map.total_bytes);
 }
 
 static void fill_warning(struct pool *pool, struct pool_warning *warning)
 {
-	warning->n_blocks = pool->map.n_live;
-	warning->n_bytes = pool->own.list.n_bytes + pool->nobody.list.n_bytes;
-	for (struct pool_member *m = pool->first; m; m = m->next)
-		warning->n_bytes += m->blocks.list.n_bytes;
+	warning->n_blocks = pool->map.n_live + lease_count_live(pool, false, &warning->n_bytes);
+	warning->n_bytes += pool->map.total_bytes - pool->map.free_bytes - pool->map.leased_bytes;
 	warning->n_holders = top_holders(pool, warning->holders, N_ELEMENTS(warning->holders));
 }
 
 int pool_destroy(struct pool *pool, bool if_empty, struct pool_warning *warning)
 {
+	uint64_t n_slot_bytes;
 	int r = 0;
 
 	pool_lock(pool);
 	if (pool->is_destroyed)
 		r = POOL_E_DESTROYED;
-	else if (if_empty && pool->map.free_bytes != pool->map.total_bytes)
+	else if (if_empty && (pool->map.free_bytes + pool->map.leased_bytes != pool->map.total_bytes ||
+			      lease_count_live(pool, false, &n_slot_bytes)))
 		r = POOL_E_NOT_EMPTY;
 	if (!r) {
 		*warning = (struct pool_warning){0};
 		fill_warning(pool, warning);
 		pool->is_destroyed = true;
 		give_charges_back(pool);
+		lease_set_flag(pool, LEASE_DESTROYED);
 		segment_unlink(&pool->data);
+		segment_unlink(&pool->lease.object);
 		segment_unlink(&pool->books);
 	}
 	pool_unlock(pool);
@@ -301,6 +306,16 @@ bool pool_is_private(const struct pool *pool)
 int pool_data_fd(const struct pool *pool)
 {
 	return pool->data.fd;
+}
+
+int pool_lease_fd(const struct pool *pool)
+{
+	return pool->lease.object.fd;
+}
+
+uint64_t pool_lease_bytes(const struct pool *pool)
+{
+	return pool->lease.layout.file_bytes;
 }
 
 uint64_t pool_segment_bytes(const struct pool *pool)

@@ -49,6 +49,8 @@ enum pool_outcome {	 /* foreseen; the server's table turns them into status and 
 	POOL_E_ABOVE_MAX, /* resize above max_size */
 	POOL_E_INVALID,	  /* an argument that no pool could serve */
 	POOL_E_DAMAGED,	  /* its books cannot be right, or its objects are not there: not recovered */
+	POOL_E_NO_LEASES, /* every block of this pool is served by request */
+	POOL_E_NO_HEAP,	  /* no number is free */
 	POOL_E_SLOW,	  /* call again with POOL_MAY_BLOCK, off the loop; nothing changed */
 	POOL_OUTCOME_N,
 };
@@ -94,6 +96,10 @@ struct pool_member { /* a session that has the pool open; made by pool_join(), g
 	struct pool_holding blocks; /* pool mutex */
 	uint32_t first_hold;	    /* pool mutex: chain of its retains */
 	uint64_t n_holds;	    /* pool mutex: blocks it retains */
+	struct extent_owner slabs;  /* pool mutex: granted to its heaps */
+	uint32_t first_heap;	    /* pool mutex: chain of its heaps; 0: none */
+	bool is_sweeping;	    /* pool mutex: its heaps are ending: slabs from this one on are still to be read */
+	uint32_t sweep_at;
 	uint64_t since_s;
 	struct pool_call call;		 /* its session's: one request at a time */
 	struct pool_member *prev, *next; /* pool mutex: all members, by rising session id */
@@ -226,6 +232,27 @@ int pool_retain(struct pool_member *member, uint64_t offset) MUST_CHECK;
 int pool_take(struct pool_member *member, uint64_t offset, uint64_t from_session) MUST_CHECK;
 int pool_inspect(struct pool_member *member, uint64_t offset, struct pool_block *blockp) MUST_CHECK;
 
+/*
+ * Leases. What the client does with a slab, it does without us; see proto/lease.h.
+ */
+#define POOL_SLABS_MAX 16u /* in one answer */
+
+/** pool_lease_fd() - of the lease segment; not consumed. -1: none */
+int pool_lease_fd(const struct pool *pool);
+uint64_t pool_lease_bytes(const struct pool *pool);
+/** pool_open_heap() - a number for one thread of the member. Return: 0; POOL_E_NO_LEASES, POOL_E_NO_HEAP, POOL_E_DESTROYED, -errno */
+int pool_open_heap(struct pool_member *member, uint32_t *heapp) MUST_CHECK;
+/**
+ * pool_lease_slabs() - slabs of one size class for a heap of the member, orphans first
+ * @n_wanted: 0: 1; no more than POOL_SLABS_MAX are granted
+ * @ids: out, [POOL_SLABS_MAX]; *np of them, at least one
+ * Return: 0; POOL_E_INVALID: not its heap, or no class; POOL_E_FULL, POOL_E_UNBACKED, POOL_E_QUOTA, POOL_E_SLOW, …
+ */
+int pool_lease_slabs(struct pool_member *member, uint32_t heap, uint32_t size_class, uint32_t n_wanted, unsigned flags,
+		     uint32_t ids[], uint32_t *np) MUST_CHECK;
+/** pool_return_slabs() - look at these: those that are empty are taken back. Any numbers are safe */
+void pool_return_slabs(struct pool_member *member, size_t n, const uint32_t ids[]);
+
 /** pool_resize() - grow to @size. POOL_E_SLOW with reserve unless POOL_MAY_BLOCK */
 int pool_resize(struct pool *pool, struct pool_member *asker /* or NULL */, uint64_t size, unsigned flags) MUST_CHECK;
 
@@ -305,6 +332,8 @@ enum recent_what {
 	RECENT_JOIN,  /* a session opened the pool */
 	RECENT_LEAVE, /* it ended; size: bytes that it left behind */
 	RECENT_RECOVER,
+	RECENT_HEAP,  /* a heap was opened; offset: its number */
+	RECENT_LEASE, /* a slab was granted; offset: its id + 1 */
 	RECENT_WHAT_N,
 };
 

@@ -15,11 +15,13 @@
  *   picture.c     what is shown; explain.c: the sentence of a full pool
  *   decay.c       pages given back
  *   check.c       the books verified and printed
+ *   lease.h       leases: a dozen files of their own
  */
 #include <assert.h>
 #include <time.h>
 
 #include "alloc/intent.h"
+#include "pool/lease.h"
 #include "pool/pool.h"
 
 #define POOL_OWNER	 (EXTENT_OWNER_NONE - 1) /* owner number of what is the pool's */
@@ -157,10 +159,13 @@ struct pool {
 	struct record_pool holds;
 	struct record_pool names;
 	struct record_pool batches;
+	struct record_pool slab_records;
 	uint32_t name_root;
 
 	struct pool_holding own;    /* the pool's blocks */
 	struct pool_holding nobody; /* blocks without an owner, retained by somebody */
+	struct extent_owner orphan_slabs;
+	struct lease lease;
 	uint64_t freed[POOL_FREED_N];
 
 	uint64_t peak_used;
@@ -196,7 +201,11 @@ static inline void pool_commit(struct pool *pool)
 	intent_store(&header->free_total, pool->free_total);
 	intent_store(&header->failed_total, pool->failed_total);
 	intent_store(&header->peak_used, pool->peak_used);
+	intent_store(&header->slot_alloc_total, pool->lease.alloc_total);
+	intent_store(&header->slot_free_total, pool->lease.free_total);
 	intent_commit(&pool->ledger);
+	if (pool->lease.n_released)
+		slot_release_now(pool);
 }
 
 static inline bool pool_is_locked(const struct pool *pool)
@@ -217,9 +226,12 @@ static inline uint64_t map_end(const struct pool *pool)
 	return pool->map.first_offset + pool->map.total_bytes;
 }
 
+/* Blocks and live slots; these as of when all words were last read. */
 static inline uint64_t used_bytes(const struct pool *pool)
 {
-	return pool->map.total_bytes - pool->map.free_bytes;
+	uint64_t leased = pool->map.leased_bytes, live = pool->lease.live_bytes;
+
+	return pool->map.total_bytes - pool->map.free_bytes - leased + (live < leased ? live : leased);
 }
 
 static inline void note_peak(struct pool *pool)
@@ -314,6 +326,14 @@ void block_end(struct pool *pool, uint32_t extent);
 bool block_drop_owner(struct pool *pool, uint32_t extent);
 /** extent_drop() - give back a TAKEN extent */
 void extent_drop(struct pool *pool, uint32_t extent);
+/** extent_give_slab() - give back a LEASED extent that hangs on @list; its charge is given back already */
+void extent_give_slab(struct pool *pool, uint32_t extent, struct extent_owner *list);
+/** block_begin_slot() - a record for a slot, owned by @owner. Return: 0; -ENOSPC */
+int block_begin_slot(struct pool *pool, uint64_t offset, uint64_t size, uint32_t owner, uint32_t *extentp) MUST_CHECK;
+/** block_cancel_slot() - it goes as if it had never been; nobody but the owner holds it */
+void block_cancel_slot(struct pool *pool, uint32_t extent);
+/** slot_describe() - of slot.c */
+void slot_describe(const struct pool *pool, const struct slot *slot, struct pool_block *blockp);
 
 /* where a client has the block of @extent, and the other way around */
 static inline uint64_t block_offset(const struct pool *pool, uint32_t extent)
@@ -371,7 +391,7 @@ int result_put(struct pool_member *member, enum recent_what what, int r, const s
 /** result_reserve_batch() - room for the offsets of a batch of @n. Return: 0; -ENOSPC */
 int result_reserve_batch(struct pool_member *member, size_t n) MUST_CHECK;
 bool result_find_batch(struct pool_member *member, int *rp, uint64_t offsets[], size_t n);
-int result_put_batch(struct pool_member *member, int r, const uint64_t offsets[], size_t n);
+int result_put_batch(struct pool_member *member, enum recent_what what, int r, const uint64_t offsets[], size_t n);
 
 struct free_progress { /* of a batch of frees */
 	size_t n_done;

@@ -4,6 +4,9 @@
  *
  * What a block grows into is backed *before* it grows, while it still is a gap. Where that takes long, the mutex is handed over
  * between slices, and everything is looked at again after each: block, owner, room, pages.
+ *
+ * A slot stays as it is while what is asked for fits, and else moves to a new block, if nobody else holds it. Its word does not
+ * change: its owner frees it as it would any other.
  */
 #include <errno.h>
 
@@ -19,17 +22,31 @@ struct change { /* of one block's size */
 	uint64_t offset; /* as the client knows it */
 	uint64_t wanted; /* bytes asked for */
 	unsigned flags;
-	uint32_t extent; /* after look() */
+	uint32_t extent; /* after look(); EXTENT_NONE: a slot */
+	struct slot slot;
 	struct shape shape;
 };
 
+/* Without a record, that is. */
+static int look_at_slot(struct change *change, int otherwise)
+{
+	int r = slot_look(change->member->pool, change->offset, otherwise, &change->slot);
+
+	change->extent = EXTENT_NONE;
+	if (r)
+		return r;
+	return change->slot.owner == change->member->index || change->slot.owner == POOL_OWNER ? 0 : POOL_E_NOT_OWNER;
+}
+
 static int look(struct change *change)
 {
-	const struct pool *pool = change->member->pool;
+	struct pool *pool = change->member->pool;
 	uint32_t owner;
 	int r;
 
 	r = block_find(pool, change->offset, &change->extent);
+	if (r == POOL_E_NO_BLOCK || r == POOL_E_FREED)
+		return look_at_slot(change, r);
 	if (r)
 		return r;
 	owner = extent_owner(&pool->map, change->extent);
@@ -120,11 +137,12 @@ static int shrink_in_place(const struct change *change)
 static int move(const struct change *change, struct pool_block *blockp)
 {
 	struct pool *pool = change->member->pool;
-	uint32_t owner = extent_owner(&pool->map, change->extent);
-	uint64_t old_size = block_usable(pool, change->extent), extent;
+	bool is_slot = change->extent == EXTENT_NONE;
+	uint32_t owner = is_slot ? change->slot.owner : extent_owner(&pool->map, change->extent);
+	uint64_t old_size = is_slot ? change->slot.size : block_usable(pool, change->extent), extent;
 	int r;
 
-	if (extent_flags(&pool->map, change->extent) || owner == EXTENT_OWNER_NONE)
+	if (!is_slot && (extent_flags(&pool->map, change->extent) || owner == EXTENT_OWNER_NONE))
 		return POOL_E_PINNED;
 	r = block_alloc(pool, owner, change->member->session, 1, &change->wanted, EXTENT_GRANULE, change->flags,
 			&extent);
@@ -136,12 +154,31 @@ static int move(const struct change *change, struct pool_block *blockp)
 	return 0;
 }
 
+static int keep_slot(const struct change *change, struct pool_block *blockp)
+{
+	const struct pool *pool = change->member->pool;
+	bool is_pinned = change->extent != EXTENT_NONE;
+	uint64_t size = is_pinned ? extent_size(&pool->map, change->extent) : change->slot.size;
+
+	if (change->wanted > size)
+		return REALLOC_E_NO_ROOM;
+	if (is_pinned)
+		block_describe(pool, change->extent, blockp);
+	else
+		slot_describe(pool, &change->slot, blockp);
+	blockp->old_size = size;
+	return 0;
+}
+
 static int change_in_place(struct change *change, struct pool_block *blockp)
 {
 	struct pool *pool = change->member->pool;
-	uint64_t old_size = block_usable(pool, change->extent);
+	uint64_t old_size;
 	int r;
 
+	if (change->extent == EXTENT_NONE || extent_state(&pool->map, change->extent) == EXTENT_PINNED)
+		return keep_slot(change, blockp);
+	old_size = block_usable(pool, change->extent);
 	r = change->shape.size > extent_size(&pool->map, change->extent) ? grow_in_place(change)
 									 : shrink_in_place(change);
 	if (r)

@@ -109,6 +109,8 @@ static int open_objects(struct recovery *recovery)
 	pool->free_total = pool->ledger.header->free_total; /* before the first commit stores ours */
 	pool->failed_total = pool->ledger.header->failed_total;
 	pool->peak_used = pool->ledger.header->peak_used;
+	pool->lease.alloc_total = pool->ledger.header->slot_alloc_total;
+	pool->lease.free_total = pool->ledger.header->slot_free_total;
 	return 0;
 }
 
@@ -142,12 +144,19 @@ static int take_block(void *arg, uint32_t extent)
 	uint64_t offset = extent_offset(&pool->map, extent), size = extent_size(&pool->map, extent);
 	struct pool_holding *holding;
 
+	bool is_slab = extent_state(&pool->map, extent) == EXTENT_LEASED;
+
 	if (owner < POOL_OWNER && (owner >= pool->n_members_alloced || !pool->members[owner]))
 		return refuse(recovery, POOL_E_DAMAGED, "block at 0x%llx: its owner %u is nobody that is here",
 			      (unsigned long long)offset, owner);
 	if (backing_missing(&pool->backing, offset, size, 1))
 		return refuse(recovery, POOL_E_DAMAGED, "block at 0x%llx: granted, but not backed",
 			      (unsigned long long)offset);
+	if (is_slab) {
+		extent_map_hang(&pool->map, extent, slab_holding(pool, owner));
+		charge_blocks_always(pool, account_of(pool, owner), 1, size);
+		return 0;
+	}
 	if (size <= 2 * pool->guard_bytes || extent_slack(&pool->map, extent) < 2 * pool->guard_bytes)
 		return refuse(recovery, POOL_E_DAMAGED, "block at 0x%llx: smaller than its guards",
 			      (unsigned long long)offset);
@@ -171,6 +180,38 @@ static int recover_map(struct recovery *recovery)
 	return r == EXTENT_E_DAMAGED ? POOL_E_DAMAGED : r;
 }
 
+static int refuse_leases(struct recovery *recovery, int r)
+{
+	switch (r) {
+	case 0:
+		return 0;
+	case POOL_E_DAMAGED:
+		return refuse(recovery, r, "its books of slabs and heaps cannot be right");
+	case POOL_E_UNBACKED:
+	case -ENOSPC:
+		return refuse(recovery, POOL_E_UNBACKED, "there is no memory for its lease segment's pages");
+	default:
+		return refuse(recovery, r, "its lease segment: %s", strerrordesc_np(-r));
+	}
+}
+
+static int recover_leases(struct recovery *recovery)
+{
+	struct pool *pool = recovery->pool;
+	struct ledger_header *header = pool->ledger.header;
+	char name[sizeof(header->lease_object) + 1] = "";
+	int r = 0;
+
+	memcpy(name, header->lease_object, sizeof(header->lease_object));
+	if (lease_is_wanted(pool))
+		r = lease_open(pool, name);
+	if (!r && pool->lease.is_on && strcmp(name, pool->lease.object.name))
+		memcpy(header->lease_object, pool->lease.object.name, sizeof(header->lease_object));
+	if (!r)
+		r = lease_recover(pool);
+	return refuse_leases(recovery, r);
+}
+
 /* Blocks that are nobody's are there because somebody retains them. */
 static bool nobodys_are_held(const struct pool *pool)
 {
@@ -192,7 +233,7 @@ static int recover_rest(struct recovery *recovery)
 		return refuse(recovery, POOL_E_DAMAGED, "a block is nobody's, and nobody retains it");
 	if (!result_recover(pool))
 		return refuse(recovery, POOL_E_DAMAGED, "its books of answers cannot be right");
-	return 0;
+	return refuse_leases(recovery, lease_recover_slots(pool));
 }
 
 static void recover_figures(struct pool *pool)
@@ -211,7 +252,7 @@ static void recover_figures(struct pool *pool)
 /* As if it had never been looked at. */
 static void let_go(struct pool *pool)
 {
-	pool->books.name[0] = pool->data.name[0] = '\0'; /* so that they are not removed */
+	pool->books.name[0] = pool->data.name[0] = pool->lease.object.name[0] = '\0'; /* so that they are not removed */
 	while (pool->first) {
 		struct pool_member *member = pool->first;
 
@@ -227,6 +268,9 @@ static void give_charges_back(struct pool *pool)
 		uncharge_blocks(pool, m->account, m->blocks.list.n_blocks, m->blocks.list.n_bytes);
 	uncharge_blocks(pool, pool->account, pool->own.list.n_blocks, pool->own.list.n_bytes);
 	uncharge_blocks(pool, pool->account, pool->nobody.list.n_blocks, pool->nobody.list.n_bytes);
+	for (struct pool_member *m = pool->first; m; m = m->next)
+		uncharge_blocks(pool, m->account, m->slabs.n_blocks, m->slabs.n_bytes);
+	uncharge_blocks(pool, pool->account, pool->orphan_slabs.n_blocks, pool->orphan_slabs.n_bytes);
 }
 
 static int recover(struct recovery *recovery)
@@ -245,6 +289,8 @@ static int recover(struct recovery *recovery)
 	if (r)
 		return refuse(recovery, r, "there is no memory to recover it with");
 	r = recover_map(recovery);
+	if (!r)
+		r = recover_leases(recovery);
 	return r ? r : recover_rest(recovery);
 }
 

@@ -139,17 +139,17 @@ int result_reserve_batch(struct pool_member *member, size_t n)
 	return record_reserve_n(member->pool, &member->pool->batches, (uint32_t)(n / N_OFFSETS) + 1);
 }
 
-int result_put_batch(struct pool_member *member, int r, const uint64_t offsets[], size_t n)
+int result_put_batch(struct pool_member *member, enum recent_what what, int r, const uint64_t offsets[], size_t n)
 {
 	struct pool *pool = member->pool;
 	uint32_t batch = POOL_NONE, index;
 
 	if (r == POOL_E_SLOW || r == POOL_E_DESTROYED)
 		return r;
-	for (size_t i = 0; !r && i < n; i++)
-		recent_add(pool, member, RECENT_ALLOC, 0, offsets[i], 0);
+	for (size_t i = 0; !r && i < n && offsets[i]; i++)
+		recent_add(pool, member, what, 0, offsets[i], 0);
 	if (r)
-		recent_add(pool, member, RECENT_ALLOC, r, 0, 0);
+		recent_add(pool, member, what, r, 0, 0);
 	if (!member->call.id)
 		return r;
 	for (size_t i = 0; !r && i < n; i++) {

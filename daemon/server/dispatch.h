@@ -4,7 +4,7 @@
  * dispatch - from the bytes of one request to the bytes of its reply
  *
  * Knows messages, sessions and pools; not sockets, event loops or threads: a test or a fuzzer drives it with an array of
- * bytes. What a request *means* stands in dispatch_session.c, dispatch_pool.c, dispatch_block.c and dispatch_show.c.
+ * bytes. What a request *means* stands in dispatch_session.c, dispatch_pool.c, dispatch_block.c, dispatch_lease.c and dispatch_show.c.
  *
  * Threads: one request of a peer at a time, on whichever thread. A struct dispatch belongs to one thread; services may
  * be shared by all.

@@ -191,6 +191,7 @@ static Mempool__Wire__ExtentState wire_extent_state(enum extent_state state)
 		return MEMPOOL__WIRE__EXTENT_STATE__EXTENT_LEASED;
 	case EXTENT_TAKEN:
 	case EXTENT_LIVE:
+	case EXTENT_PINNED:
 	case EXTENT_UNUSED:
 	case EXTENT_STATE_N:
 		break;

@@ -34,6 +34,8 @@ request_handler run_create_pool, run_open_pool, run_close_pool, run_destroy_pool
 /* dispatch_block.c */
 request_handler run_alloc, run_free, run_realloc, run_alloc_batch, run_free_batch, run_publish, run_find, run_retain,
 	run_take, run_inspect;
+/* dispatch_lease.c */
+request_handler run_open_heap, run_lease_slabs, run_return_slabs;
 /* dispatch_show.c */
 request_handler run_stats, run_visualize, run_list_extents, run_check;
 

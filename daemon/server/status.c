@@ -54,6 +54,11 @@ struct status status_of_pool(enum pool_outcome outcome)
 	case POOL_E_DAMAGED:
 		return (struct status){-EIO, "its books cannot be right",
 				       "see the daemon's log, and what it says to do"};
+	case POOL_E_NO_LEASES:
+		return (struct status){-EOPNOTSUPP, "the pool serves every block by request",
+				       "allocate by request: it is small, guarded, or was made with lease off"};
+	case POOL_E_NO_HEAP:
+		return (struct status){-EAGAIN, "no heap number is free", "allocate by request, and ask again later"};
 	case POOL_E_SLOW: /* never leaves the daemon: the request runs again as a job */
 		return (struct status){-EAGAIN, "it takes long", "try again"};
 	case POOL_OUTCOME_N:

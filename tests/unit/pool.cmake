@@ -1,4 +1,4 @@
-foreach(noun backing budget pool pool_model quota registry segment)
+foreach(noun backing budget lease pool pool_model quota registry segment)
   mempool_test(test_${noun} SOURCES test_${noun}.c LIBS mempool_pool LABELS unit)
 endforeach()
 mempool_test(test_pool_fault SOURCES test_pool_fault.c LIBS mempool_pool mempool_fault LABELS unit)

@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Words read, in bulk: one pread into memory of our own, then judged. A short read, or a word that nobody may write, is damage:
+ * what then stands in the words means nothing.
+ *
+ * Counts are of the moment at which each slab was read. What stats makes of them holds at every moment: live bytes are counted
+ * against the leased bytes of now.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "pool/pool_internal.h"
+
+#define LARGE_SLOTS (1u << 20) /* words that are read in about half a millisecond */
+
+/* ---- one slab ---- */
+
+static bool count_words(const uint16_t words[], uint32_t n, struct slab_count *countp)
+{
+	struct slab_count count = {0};
+
+	for (uint32_t i = 0; i < n; i++) {
+		count.n_free += words[i] == LEASE_FREE;
+		count.n_cached += lease_is_cached(words[i]);
+		count.n_live += lease_is_live(words[i]);
+		count.n_pools += words[i] == LEASE_POOLS;
+		count.n_pinned += words[i] == LEASE_PINNED;
+	}
+	count.n_cached -= count.n_free;
+	*countp = count;
+	return count.n_free + count.n_cached + count.n_live == n;
+}
+
+bool slab_read(struct pool *pool, uint32_t id, uint16_t words[], struct slab_count *countp)
+{
+	const struct slab_record *record = slab_record(pool, id);
+	size_t n_bytes = record->n_slots * sizeof(words[0]);
+	ssize_t n = pread(pool->lease.object.fd, words, n_bytes,
+			  (off_t)(pool->lease.layout.words_at + record->first_word * sizeof(words[0])));
+
+	atomic_thread_fence(memory_order_acquire); /* what was done to a slot before its C(0) was stored */
+	if (n < 0 || (size_t)n != n_bytes) {
+		lease_damage(pool, "a client cut the lease segment short");
+		return false;
+	}
+	if (!count_words(words, record->n_slots, countp)) {
+		lease_damage(pool, "a slot's word says what no word can");
+		return false;
+	}
+	pool->lease.slabs[id].n_live = countp->n_live;
+	return true;
+}
+
+/* ---- all slabs ---- */
+
+struct tally { /* by heap number; 0: the pool's own */
+	uint64_t n_live, n_bytes;
+};
+
+struct reading {
+	struct tally *tallies; /* [n_heaps] or NULL */
+	uint32_t n_heaps;
+	uint64_t n_live, n_bytes;
+};
+
+static void add_slab(struct pool *pool, uint32_t id, struct reading *reading)
+{
+	uint32_t slot_bytes = slab_slot_bytes(pool, id), n_slots = slab_record(pool, id)->n_slots;
+	uint16_t words[SLAB_SLOTS_MAX];
+	struct slab_count count;
+
+	if (!slab_read(pool, id, words, &count))
+		return;
+	reading->n_live += count.n_live;
+	reading->n_bytes += (uint64_t)count.n_live * slot_bytes;
+	for (uint32_t i = 0; reading->tallies && count.n_live > count.n_pinned && i < n_slots; i++) {
+		uint32_t heap = words[i] == LEASE_POOLS ? 0 : lease_heap_of(words[i]);
+
+		if (!lease_is_live(words[i]) || words[i] == LEASE_PINNED || heap >= reading->n_heaps)
+			continue;
+		reading->tallies[heap].n_live++;
+		reading->tallies[heap].n_bytes += slot_bytes;
+	}
+}
+
+static void keep_tallies(struct pool *pool, const struct reading *reading)
+{
+	struct lease *lease = &pool->lease;
+
+	if (!reading->tallies)
+		return;
+	for (uint32_t i = 1; i < reading->n_heaps; i++) {
+		lease->heaps[i].n_live = reading->tallies[i].n_live;
+		lease->heaps[i].live_bytes = reading->tallies[i].n_bytes;
+	}
+	lease->pools_n_live = reading->tallies[0].n_live;
+	lease->pools_bytes = reading->tallies[0].n_bytes;
+}
+
+uint64_t lease_count_live(struct pool *pool, bool may_hand_over, uint64_t *bytesp)
+{
+	struct lease *lease = &pool->lease;
+	struct reading reading = {.n_heaps = lease->n_heaps_high};
+	struct step step = step_begin();
+
+	*bytesp = 0;
+	if (!lease->is_on || !pool->slab_records.n)
+		return lease->live_bytes = 0;
+	if (reading.n_heaps)
+		reading.tallies = calloc(reading.n_heaps, sizeof(*reading.tallies));
+	for (uint32_t id = 0; id < pool->slab_records.n_high; id++) {
+		if (slab_exists(pool, id))
+			add_slab(pool, id, &reading);
+		if (may_hand_over && step_is_over_now(&step)) {
+			pool_hand_over(pool);
+			step = step_begin();
+		}
+	}
+	keep_tallies(pool, &reading);
+	free(reading.tallies);
+	if (reading.n_bytes > pool->map.leased_bytes) /* slabs were taken back meanwhile */
+		reading.n_bytes = pool->map.leased_bytes;
+	*bytesp = lease->live_bytes = reading.n_bytes;
+	return reading.n_live;
+}
+
+bool lease_is_large(const struct pool *pool)
+{
+	return pool->map.leased_bytes / 64 > LARGE_SLOTS || pool->slab_records.n > LARGE_SLOTS / 512;
+}
+
+void member_slots(const struct pool *pool, const struct pool_member *member, uint64_t *n_livep, uint64_t *bytesp)
+{
+	*n_livep = *bytesp = 0;
+	for (uint32_t heap = member->first_heap; heap; heap = pool->lease.heaps[heap].next) {
+		*n_livep += pool->lease.heaps[heap].n_live;
+		*bytesp += pool->lease.heaps[heap].live_bytes;
+	}
+}
+
+/* ---- check ---- */
+
+static PRINTF(3, 4) unsigned fault(FILE *report, uint64_t offset, const char *format, ...)
+{
+	va_list args;
+
+	fprintf(report, "0x%" PRIx64 ": ", offset);
+	va_start(args, format);
+	vfprintf(report, format, args);
+	va_end(args);
+	fputc('\n', report);
+	return 1;
+}
+
+/* One fault a slab for each kind: there may be thousands of slots. */
+static unsigned check_words(struct pool *pool, uint32_t id, FILE *report)
+{
+	uint32_t n_slots = slab_record(pool, id)->n_slots, slot_bytes = slab_slot_bytes(pool, id), extent;
+	uint64_t base = slab_base(pool, id);
+	unsigned n_pinned = 0, n_unknown = 0, n_faults = 0;
+	uint16_t words[SLAB_SLOTS_MAX];
+	struct slab_count count;
+
+	if (pool->lease.is_damaged || !slab_read(pool, id, words, &count))
+		return 0; /* said once, for the pool */
+	for (uint32_t i = 0; i < n_slots; i++) {
+		uint64_t offset = base + (uint64_t)i * slot_bytes;
+		bool has_record = words[i] == LEASE_PINNED && !extent_map_find(&pool->map, offset, &extent);
+
+		if (words[i] == LEASE_PINNED && !has_record && !n_pinned++)
+			n_faults += fault(report, offset, "a slot is held, but no record says by whom");
+		if (lease_heap_of(words[i]) && !heap_member(pool, lease_heap_of(words[i])) && !n_unknown++)
+			n_faults += fault(report, offset, "a slot is heap %u's, which is nobody's",
+					  lease_heap_of(words[i]));
+	}
+	return n_faults;
+}
+
+static unsigned check_slab(struct pool *pool, uint32_t id, FILE *report)
+{
+	const struct extent_map *map = &pool->map;
+	const struct slab_record *record = slab_record(pool, id);
+	uint32_t extent = slab_extent(pool, id), grantee = slab_grantee(pool, id);
+	const struct pool_member *member = heap_member(pool, grantee);
+	uint64_t offset;
+
+	if (extent >= map->n_high || extent_state(map, extent) != EXTENT_LEASED) {
+		fprintf(report, "slab %u: its extent %u is not leased\n", id, extent);
+		return 1;
+	}
+	offset = extent_offset(map, extent);
+	if (record->size_class >= SIZE_CLASS_N || !record->n_slots || record->n_slots > SLAB_SLOTS_MAX ||
+	    record->n_slots * size_class_bytes(record->size_class) > extent_size(map, extent))
+		return fault(report, offset, "slab %u: %u slots of class %u do not fit", id, record->n_slots,
+			     record->size_class);
+	if (extent_owner(map, extent) != (member ? member->index : POOL_OWNER) || (grantee && !member))
+		return fault(report, offset, "slab %u: granted to heap %u, owned by %u", id, grantee,
+			     extent_owner(map, extent));
+	if (backing_missing(&pool->backing, offset, extent_size(map, extent), 1))
+		return fault(report, offset, "slab %u: granted, but not backed", id);
+	return check_words(pool, id, report);
+}
+
+/* A record's word is P, and the slot is one. */
+static unsigned check_pinned(struct pool *pool, uint32_t extent, FILE *report)
+{
+	uint64_t offset = extent_offset(&pool->map, extent);
+	uint32_t id, slot;
+
+	if (pool->lease.is_damaged)
+		return 0;
+	if (!slab_at(pool, offset, &id) || (offset - slab_base(pool, id)) % slab_slot_bytes(pool, id) ||
+	    extent_size(&pool->map, extent) != slab_slot_bytes(pool, id))
+		return fault(report, offset, "a record of a slot that is none");
+	slot = (uint32_t)((offset - slab_base(pool, id)) / slab_slot_bytes(pool, id));
+	if (lease_word_read(lease_word_at(&pool->lease, slab_record(pool, id)->first_word + slot)) != LEASE_PINNED)
+		return fault(report, offset, "held by a record, but its word says otherwise");
+	return 0;
+}
+
+static unsigned check_heaps(struct pool *pool, FILE *report)
+{
+	const struct lease *lease = &pool->lease;
+	uint32_t n_open = 0, n_quarantined = 0, n_listed = 0;
+
+	for (uint32_t i = 1; i < lease->n_heaps_high; i++) {
+		n_open += heap_state(pool, i) == HEAP_OPEN && lease->heaps[i].member;
+		n_quarantined += heap_state(pool, i) == HEAP_QUARANTINED && !lease->heaps[i].member;
+	}
+	for (const struct pool_member *m = pool->first; m; m = m->next)
+		for (uint32_t i = m->first_heap; i && n_listed <= lease->n_heaps_high; i = lease->heaps[i].next)
+			n_listed += lease->heaps[i].member == m;
+	if (n_open == lease->n_heaps_open && n_listed == n_open && n_quarantined == lease->n_quarantined)
+		return 0;
+	fprintf(report, "heaps: %u open counted, %u found, %u listed; %u in quarantine counted, %u found\n",
+		lease->n_heaps_open, n_open, n_listed, lease->n_quarantined, n_quarantined);
+	return 1;
+}
+
+unsigned lease_check(struct pool *pool, FILE *report)
+{
+	const struct extent_map *map = &pool->map;
+	unsigned n_faults = 0;
+	uint32_t n = 0;
+
+	if (!pool->lease.is_on)
+		return 0;
+	for (uint32_t id = 0; id < pool->slab_records.n_high; id++)
+		if (slab_exists(pool, id)) {
+			n++;
+			n_faults += check_slab(pool, id, report);
+		}
+	if (n != map->n_leased || n != pool->slab_records.n) {
+		fprintf(report, "slabs: %u counted, %u found, %u extents leased\n", pool->slab_records.n, n,
+			map->n_leased);
+		n_faults++;
+	}
+	for (uint32_t e = 0; map->n_pinned && e < map->n_high; e++)
+		if (extent_state(map, e) == EXTENT_PINNED)
+			n_faults += check_pinned(pool, e, report);
+	n_faults += check_heaps(pool, report);
+	if (!lease_is_sound(pool)) {
+		fprintf(report, "leases are damaged: %s\n", pool->lease.why_damaged);
+		n_faults++;
+	}
+	return n_faults;
+}

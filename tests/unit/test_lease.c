@@ -1,0 +1,506 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Leases, each outcome of each call. The client is simulated by what it may do: words and custody, through a mapping of its own
+ * of the lease segment.
+ */
+#include <sys/mman.h>
+
+#include "lease_world.h"
+
+static void test_lease_open_heap_small_pool_refuses(void **state)
+{
+	struct world world;
+	struct pool *pool;
+	struct pool_member *member;
+	uint32_t heap;
+
+	(void)state;
+	world_init(&world);
+	pool = world_pool(&world, LEASE_TOTAL_MIN - 16);
+	member = world_join(&world, pool);
+	assert_int_equal(pool_open_heap(member, &heap), POOL_E_NO_LEASES);
+	assert_int_equal(pool_lease_fd(pool), -1);
+	world_leave(member);
+	world_destroy(pool);
+	world_deinit(&world);
+}
+
+static void test_lease_off_and_guard_refuse(void **state)
+{
+	struct pool_options options[2] = {world_options(8u << 20), world_options(8u << 20)};
+	struct world world;
+
+	(void)state;
+	options[0].lease = 1;
+	options[1].guard = true;
+	world_init(&world);
+	for (int i = 0; i < 2; i++) {
+		struct pool *pool = world_pool_with(&world, &options[i]);
+		struct pool_member *member = world_join(&world, pool);
+		uint32_t heap;
+
+		assert_int_equal(pool_open_heap(member, &heap), POOL_E_NO_LEASES);
+		world_leave(member);
+		world_destroy(pool);
+	}
+	world_deinit(&world);
+}
+
+static void test_slab_shapes_waste_little(void **state)
+{
+	struct slab_shape shape;
+
+	(void)state;
+	for (uint32_t c = 0; c < SIZE_CLASS_N; c++) {
+		uint64_t slot_bytes = size_class_bytes(c);
+
+		assert_true(slab_shape_of(c, UINT64_MAX / 2, &shape));
+		assert_true(shape.n_slots && shape.n_slots <= SLAB_SLOTS_MAX && shape.n_bytes % 4096 == 0);
+		assert_true(shape.n_slots * slot_bytes <= shape.n_bytes);
+		assert_true((shape.n_bytes - shape.n_slots * slot_bytes) * 50 <= shape.n_bytes); /* 2 % */
+		assert_int_equal(shape.n_slots == 1, slot_bytes > SIZE_CLASS_CUT_MAX);
+		assert_false(slab_shape_of(c, 0, &shape));
+		if (slab_shape_of(c, 4096, &shape))
+			assert_int_equal(shape.n_bytes, 4096);
+		else
+			assert_true(slot_bytes > 4096);
+	}
+}
+
+static void test_lease_grant_describes_the_slab(void **state)
+{
+	struct lease_world t;
+	struct lease_slab *slab;
+	uint32_t ids[POOL_SLABS_MAX], n;
+
+	(void)state;
+	lease_world_init(&t, 64u << 20, 0);
+	assert_int_equal(pool_lease_slabs(t.members[0], t.heaps[0], size_class_of(64), 3, 0, ids, &n), 0);
+	assert_int_equal(n, 3);
+	for (uint32_t i = 0; i < n; i++) {
+		slab = client_slab(&t, ids[i]);
+		assert_int_equal(slab->slot_bytes, 64);
+		assert_int_equal(slab->grantee, t.heaps[0]);
+		assert_int_equal(slab->custody, LEASE_IDLE);
+		assert_int_equal(client_slab_of(&t, slab->base), ids[i]);
+		assert_int_equal(client_slab_of(&t, slab->base + 64u * slab->n_slots - 1), ids[i]);
+		for (uint32_t k = 0; k < slab->n_slots; k++)
+			assert_int_equal(*client_word(&t, ids[i], k), LEASE_FREE);
+	}
+	assert_int_equal(world_stats(t.pool).used, 0);
+	assert_int_equal(world_stats(t.pool).leased_idle, 3 * (64u << 10));
+	world_check(t.pool);
+	lease_world_deinit(&t);
+}
+
+static void test_lease_foreign_heap_is_refused(void **state)
+{
+	struct lease_world t;
+	uint32_t ids[POOL_SLABS_MAX], n;
+
+	(void)state;
+	lease_world_init(&t, 64u << 20, 0);
+	assert_int_equal(pool_lease_slabs(t.members[0], t.heaps[1], 3, 1, 0, ids, &n), POOL_E_INVALID);
+	assert_int_equal(pool_lease_slabs(t.members[0], 0, 3, 1, 0, ids, &n), POOL_E_INVALID);
+	assert_int_equal(pool_lease_slabs(t.members[0], UINT32_MAX, 3, 1, 0, ids, &n), POOL_E_INVALID);
+	assert_int_equal(pool_lease_slabs(t.members[0], t.heaps[0], SIZE_CLASS_N, 1, 0, ids, &n), POOL_E_INVALID);
+	lease_world_deinit(&t);
+}
+
+static void test_lease_same_request_has_the_same_answer(void **state)
+{
+	struct lease_world t;
+	uint32_t first[POOL_SLABS_MAX], again[POOL_SLABS_MAX], n, m, heap, heap_again;
+
+	(void)state;
+	lease_world_init(&t, 64u << 20, 0);
+	t.members[0]->call.id = 7;
+	assert_int_equal(pool_lease_slabs(t.members[0], t.heaps[0], 9, 4, 0, first, &n), 0);
+	assert_int_equal(pool_lease_slabs(t.members[0], t.heaps[0], 9, 4, 0, again, &m), 0);
+	assert_int_equal(n, m);
+	assert_memory_equal(first, again, n * sizeof(first[0]));
+	t.members[0]->call.id = 8;
+	assert_int_equal(pool_open_heap(t.members[0], &heap), 0);
+	assert_int_equal(pool_open_heap(t.members[0], &heap_again), 0);
+	assert_int_equal(heap, heap_again);
+	lease_world_restart(&t);
+	t.members[0]->call.id = 7;
+	assert_int_equal(pool_lease_slabs(t.members[0], t.heaps[0], 9, 4, 0, again, &m), 0);
+	assert_int_equal(n, m);
+	assert_memory_equal(first, again, n * sizeof(first[0]));
+	t.members[0]->call.id = 8;
+	assert_int_equal(pool_open_heap(t.members[0], &heap_again), 0);
+	assert_int_equal(heap, heap_again);
+	t.members[0]->call.id = 0;
+	lease_world_deinit(&t);
+}
+
+static void test_lease_death_frees_live_and_cached(void **state)
+{
+	struct lease_world t;
+	struct pool_warning report;
+	uint64_t a, b;
+
+	(void)state;
+	lease_world_init(&t, 64u << 20, 0);
+	a = client_alloc(&t, 0, 100);
+	b = client_alloc(&t, 0, 100);
+	client_free(&t, 1, b); /* heap 1 keeps the slot */
+	assert_int_equal(client_word_at(&t, a), lease_live_of(t.heaps[0]));
+	assert_int_equal(client_word_at(&t, b), lease_cached_by(t.heaps[1]));
+	assert_int_equal(world_stats(t.pool).allocations, 1);
+	report = world_leave(t.members[0]);
+	t.members[0] = NULL;
+	assert_int_equal(report.n_blocks, 1);
+	assert_int_equal(report.n_bytes, 112);
+	assert_int_equal(client_word_at(&t, a), LEASE_FREE);
+	assert_int_equal(client_word_at(&t, b), lease_cached_by(t.heaps[1]));
+	world_check(t.pool);
+	lease_world_deinit(&t);
+}
+
+static void test_lease_death_with_lifetime_pool_leaves_blocks(void **state)
+{
+	struct lease_world t;
+	uint64_t a;
+	struct pool_block block;
+
+	(void)state;
+	lease_world_init(&t, 64u << 20, 1);
+	a = client_alloc(&t, 0, 100);
+	world_leave(t.members[0]);
+	t.members[0] = NULL;
+	assert_int_equal(client_word_at(&t, a), LEASE_POOLS);
+	assert_int_equal(pool_inspect(t.members[1], a, &block), 0);
+	assert_int_equal(block.owner, 0);
+	assert_int_equal(block.size, 112);
+	assert_int_equal(pool_retain(t.members[1], a), 0);
+	assert_int_equal(client_word_at(&t, a), LEASE_PINNED);
+	assert_int_equal(pool_free(t.members[1], a), 0); /* its own retain */
+	assert_int_equal(client_word_at(&t, a), LEASE_PINNED);
+	assert_int_equal(pool_free(t.members[1], a), 0); /* the pool's */
+	assert_int_equal(client_word_at(&t, a), LEASE_FREE);
+	assert_int_equal(pool_free(t.members[1], a), POOL_E_FREED);
+	world_check(t.pool);
+	lease_world_deinit(&t);
+}
+
+static void test_lease_recall_gives_room_to_a_request(void **state)
+{
+	struct lease_world t;
+	uint64_t blocks[8], size, n = 0;
+
+	(void)state;
+	lease_world_init(&t, 4u << 20, 0);
+	size = world_stats(t.pool).total;
+	for (; n < 8; n++)
+		blocks[n] = client_alloc(&t, 0, 20000);
+	assert_true(world_stats(t.pool).largest_free < size);
+	for (uint64_t i = 0; i < n; i++)
+		client_free(&t, 0, blocks[i]);
+	client_flush(&t, 0);
+	assert_true(world_stats(t.pool).leased_idle > 0);
+	assert_int_equal(world_alloc(t.members[1], size), POOL_FIRST);
+	assert_int_equal(world_stats(t.pool).leased_idle, 0);
+	world_check(t.pool);
+	lease_world_deinit(&t);
+}
+
+static void test_lease_recall_leaves_cached_and_custody_alone(void **state)
+{
+	struct lease_world t;
+	struct pool_block block;
+	uint64_t a, total;
+	uint32_t id;
+
+	(void)state;
+	lease_world_init(&t, 4u << 20, 0);
+	total = world_stats(t.pool).total;
+	a = client_alloc(&t, 0, 64);
+	id = client_slab_of(&t, a);
+	client_free(&t, 0, a); /* cached */
+	assert_int_equal(pool_alloc(t.members[1], total, 0, POOL_MAY_BLOCK, &block), POOL_E_FULL);
+	client_flush(&t, 0);
+	assert_true(lease_custody_take(&client_slab(&t, id)->custody, t.heaps[0]));
+	assert_int_equal(pool_alloc(t.members[1], total, 0, POOL_MAY_BLOCK, &block), POOL_E_FULL);
+	world_leave(t.members[0]); /* custody of the dead is broken */
+	t.members[0] = NULL;
+	assert_int_equal(pool_alloc(t.members[1], total, 0, POOL_MAY_BLOCK, &block), 0);
+	world_check(t.pool);
+	lease_world_deinit(&t);
+}
+
+static void test_lease_large_cached_block_is_taken_from_a_stopped_heap(void **state)
+{
+	struct lease_world t;
+	uint64_t a, total;
+
+	(void)state;
+	lease_world_init(&t, 8u << 20, 0);
+	total = world_stats(t.pool).total;
+	a = client_alloc(&t, 0, 100000);
+	client_free(&t, 0, a);
+	assert_int_equal(client_word_at(&t, a), lease_cached_by(t.heaps[0]));
+	assert_int_equal(world_alloc(t.members[1], total), POOL_FIRST);
+	world_check(t.pool);
+	lease_world_deinit(&t);
+}
+
+static void test_lease_orphans_are_leased_again_first(void **state)
+{
+	struct lease_world t;
+	uint32_t ids[POOL_SLABS_MAX], n, id;
+	uint64_t a, b;
+
+	(void)state;
+	lease_world_init(&t, 64u << 20, 0);
+	a = client_alloc(&t, 0, 64);
+	b = client_alloc(&t, 0, 64);
+	id = client_slab_of(&t, a);
+	assert_true(client_take(&t, 1, b, 0)); /* keeps the slab from being empty */
+	world_leave(t.members[0]);
+	t.members[0] = NULL;
+	assert_int_equal(client_slab(&t, id)->grantee, 0);
+	assert_int_equal(pool_lease_slabs(t.members[1], t.heaps[1], size_class_of(64), 1, 0, ids, &n), 0);
+	assert_int_equal(n, 1);
+	assert_int_equal(ids[0], id);
+	assert_int_equal(client_slab(&t, id)->grantee, t.heaps[1]);
+	assert_int_equal(client_word_at(&t, b), lease_live_of(t.heaps[1]));
+	world_check(t.pool);
+	lease_world_deinit(&t);
+}
+
+static void test_lease_pins_hold_names_and_frees_by_request(void **state)
+{
+	struct lease_world t;
+	struct pool_block block;
+	uint64_t a, b;
+
+	(void)state;
+	lease_world_init(&t, 64u << 20, 0);
+	a = client_alloc(&t, 0, 64);
+	b = client_alloc(&t, 0, 64);
+	assert_int_equal(pool_retain(t.members[1], a), POOL_E_NOT_OWNER);
+	assert_int_equal(client_word_at(&t, a), lease_live_of(t.heaps[0])); /* not pinned for nothing */
+	assert_int_equal(pool_publish(t.members[1], a, "x", 1), POOL_E_NOT_OWNER);
+	assert_int_equal(pool_publish(t.members[0], a, "x", 1), 0);
+	assert_int_equal(client_word_at(&t, a), LEASE_PINNED);
+	assert_int_equal(pool_find(t.members[1], "x", 1, true, &block), 0);
+	assert_int_equal(block.offset, a);
+	assert_int_equal(block.size, 64);
+	world_check(t.pool);
+	world_leave(t.members[0]);
+	t.members[0] = NULL;
+	assert_int_equal(client_word_at(&t, a), LEASE_PINNED);
+	assert_int_equal(client_word_at(&t, b), LEASE_FREE);
+	assert_int_equal(pool_free(t.members[1], a), 0);
+	assert_int_equal(pool_free(t.members[1], a), 0);
+	assert_int_equal(client_word_at(&t, a), LEASE_FREE);
+	assert_int_equal(pool_free(t.members[1], b), POOL_E_FREED);
+	assert_int_equal(pool_free(t.members[1], b + 16), POOL_E_NO_BLOCK);
+	world_check(t.pool);
+	lease_world_deinit(&t);
+}
+
+static void test_lease_take_and_free_by_request(void **state)
+{
+	struct lease_world t;
+	uint64_t a, failed[4], batch[4];
+	size_t n_failed;
+
+	(void)state;
+	lease_world_init(&t, 64u << 20, 0);
+	a = client_alloc(&t, 0, 64);
+	assert_int_equal(pool_take(t.members[1], a, 12345), POOL_E_STALE);
+	assert_int_equal(pool_take(t.members[1], a, t.members[0]->session), 0);
+	assert_int_equal(pool_take(t.members[1], a, t.members[0]->session), POOL_E_STALE);
+	assert_int_equal(pool_free(t.members[1], a), 0);
+	for (int i = 0; i < 4; i++)
+		batch[i] = i == 2 ? world_alloc(t.members[0], 48) : client_alloc(&t, 0, 64);
+	t.members[1]->call.id = 3;
+	assert_int_equal(pool_free_batch(t.members[1], 4, batch, failed, &n_failed), 0);
+	assert_int_equal(n_failed, 0);
+	t.members[1]->call.id = 0;
+	assert_int_equal(world_stats(t.pool).allocations, 0);
+	world_check(t.pool);
+	lease_world_deinit(&t);
+}
+
+static void test_lease_realloc_by_request(void **state)
+{
+	struct lease_world t;
+	struct pool_block block;
+	uint64_t a;
+
+	(void)state;
+	lease_world_init(&t, 64u << 20, 0);
+	a = client_alloc(&t, 0, 100);
+	assert_int_equal(pool_realloc(t.members[0], a, 112, 0, &block), 0);
+	assert_int_equal(block.offset, a);
+	assert_false(block.moved);
+	assert_int_equal(pool_realloc(t.members[1], a, 50, 0, &block), POOL_E_NOT_OWNER);
+	assert_int_equal(pool_realloc(t.members[0], a, 113, 0, &block), 0);
+	assert_true(block.moved);
+	assert_int_equal(block.old_size, 112);
+	assert_int_equal(client_word_at(&t, a), lease_live_of(t.heaps[0]));
+	client_free(&t, 0, a);
+	a = client_alloc(&t, 0, 100);
+	assert_int_equal(pool_publish(t.members[0], a, NULL, 0), 0);
+	assert_int_equal(pool_retain(t.members[0], a), 0);
+	assert_int_equal(pool_realloc(t.members[0], a, 112, 0, &block), 0);
+	assert_int_equal(pool_realloc(t.members[0], a, 113, 0, &block), POOL_E_PINNED);
+	world_check(t.pool);
+	lease_world_deinit(&t);
+}
+
+static void test_lease_numbers_wait_in_quarantine(void **state)
+{
+	struct lease_world t;
+	uint32_t heap, ids[POOL_SLABS_MAX], n;
+
+	(void)state;
+	lease_world_init(&t, 64u << 20, 0);
+	world_leave(t.members[0]);
+	t.members[0] = world_join(&t.world, t.pool);
+	t.sessions[0] = t.members[0]->session;
+	assert_int_equal(pool_open_heap(t.members[0], &heap), 0);
+	assert_int_not_equal(heap, t.heaps[0]); /* heaps 1 and 2 have not asked for anything since */
+	assert_int_equal(pool_lease_slabs(t.members[1], t.heaps[1], 0, 1, 0, ids, &n), 0);
+	assert_int_equal(pool_open_heap(t.members[0], &heap), 0);
+	assert_int_not_equal(heap, t.heaps[0]);
+	assert_int_equal(pool_lease_slabs(t.members[2], t.heaps[2], 0, 1, 0, ids, &n), 0);
+	assert_int_equal(pool_open_heap(t.members[0], &heap), 0);
+	assert_int_equal(heap, t.heaps[0]);
+	world_check(t.pool);
+	lease_world_restart(&t);
+	lease_world_deinit(&t);
+}
+
+static void test_lease_restart_keeps_words(void **state)
+{
+	struct lease_world t;
+	uint64_t a, b, c;
+	uint32_t id;
+
+	(void)state;
+	lease_world_init(&t, 64u << 20, 0);
+	a = client_alloc(&t, 0, 64);
+	b = client_alloc(&t, 1, 64);
+	c = client_alloc(&t, 0, 3000);
+	assert_int_equal(pool_retain(t.members[0], c), 0);
+	id = client_slab_of(&t, a);
+	lease_custody_hold(&client_slab(&t, id)->custody); /* a daemon was in there */
+	lease_world_restart(&t);
+	assert_int_equal(client_slab(&t, id)->custody, LEASE_IDLE);
+	assert_int_equal(client_word_at(&t, a), lease_live_of(t.heaps[0]));
+	assert_int_equal(client_word_at(&t, b), lease_live_of(t.heaps[1]));
+	assert_int_equal(client_word_at(&t, c), LEASE_PINNED);
+	assert_int_equal(world_stats(t.pool).allocations, 3);
+	assert_int_equal(pool_free(t.members[0], c), 0);
+	assert_int_equal(pool_free(t.members[0], c), 0);
+	assert_int_equal(client_word_at(&t, c), LEASE_FREE);
+	lease_world_deinit(&t);
+}
+
+static void test_lease_stats_add_up(void **state)
+{
+	struct lease_world t;
+	struct pool_stats stats;
+	struct pool_holder holders[4];
+
+	(void)state;
+	lease_world_init(&t, 64u << 20, 0);
+	for (int i = 0; i < 100; i++)
+		client_alloc(&t, 0, 64);
+	world_alloc(t.members[1], 1000);
+	stats = world_stats(t.pool);
+	assert_int_equal(stats.used + stats.free + stats.leased_idle, stats.total);
+	assert_int_equal(stats.used, 100 * 64 + 1008);
+	assert_int_equal(stats.requested, 100 * 64 + 1000);
+	assert_int_equal(stats.allocations, 101);
+	assert_int_equal(stats.alloc_total, 101);
+	assert_int_equal(pool_holders(t.pool, holders, 4), 2);
+	assert_int_equal(holders[0].session, t.members[0]->session);
+	assert_int_equal(holders[0].n_blocks, 100);
+	assert_int_equal(holders[0].n_bytes, 6400);
+	lease_world_deinit(&t);
+}
+
+static void test_lease_quota_counts_slabs(void **state)
+{
+	struct lease_world t;
+
+	(void)state;
+	lease_world_init(&t, 64u << 20, 0);
+	client_alloc(&t, 0, 64);
+	assert_int_equal(world_used(&t.world, WORLD_UID, QUOTA_BYTES), 64u << 10);
+	lease_world_deinit(&t);
+}
+
+static void test_lease_truncated_segment_is_damage_not_death(void **state)
+{
+	struct lease_world t;
+	struct pool_fault faults[4];
+	uint32_t ids[POOL_SLABS_MAX], n;
+	uint64_t a;
+
+	(void)state;
+	lease_world_init(&t, 64u << 20, 0);
+	a = client_alloc(&t, 0, 64);
+	assert_int_equal(ftruncate(pool_lease_fd(t.pool), 4096), 0);
+	assert_int_equal(pool_free(t.members[1], a), POOL_E_NO_BLOCK);
+	world_stats(t.pool);
+	assert_int_equal(pool_lease_slabs(t.members[1], t.heaps[1], 0, 1, 0, ids, &n), POOL_E_FULL);
+	assert_true(pool_check(t.pool, faults, 4) >= 1);
+	assert_non_null(strstr(faults[0].what, "damaged"));
+	world_alloc(t.members[1], 1000); /* by request, as ever */
+	world_leave(t.members[0]);
+	t.members[0] = NULL;
+	lease_world_deinit(&t);
+}
+
+static void test_lease_punched_words_are_damage(void **state)
+{
+	struct lease_world t;
+	struct pool_fault faults[4];
+	uint64_t a;
+
+	(void)state;
+	lease_world_init(&t, 4u << 20, 0);
+	a = client_alloc(&t, 0, 64);
+	*client_word(&t, client_slab_of(&t, a), 5) = 0;
+	client_flush(&t, 0);
+	assert_true(pool_check(t.pool, faults, 4) >= 1);
+	assert_non_null(strstr(faults[0].what, "damaged"));
+	assert_true(client_header(&t)->flags & LEASE_DAMAGED);
+	lease_world_deinit(&t);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_lease_open_heap_small_pool_refuses),
+		cmocka_unit_test(test_lease_off_and_guard_refuse),
+		cmocka_unit_test(test_slab_shapes_waste_little),
+		cmocka_unit_test(test_lease_grant_describes_the_slab),
+		cmocka_unit_test(test_lease_foreign_heap_is_refused),
+		cmocka_unit_test(test_lease_same_request_has_the_same_answer),
+		cmocka_unit_test(test_lease_death_frees_live_and_cached),
+		cmocka_unit_test(test_lease_death_with_lifetime_pool_leaves_blocks),
+		cmocka_unit_test(test_lease_recall_gives_room_to_a_request),
+		cmocka_unit_test(test_lease_recall_leaves_cached_and_custody_alone),
+		cmocka_unit_test(test_lease_large_cached_block_is_taken_from_a_stopped_heap),
+		cmocka_unit_test(test_lease_orphans_are_leased_again_first),
+		cmocka_unit_test(test_lease_pins_hold_names_and_frees_by_request),
+		cmocka_unit_test(test_lease_take_and_free_by_request),
+		cmocka_unit_test(test_lease_realloc_by_request),
+		cmocka_unit_test(test_lease_numbers_wait_in_quarantine),
+		cmocka_unit_test(test_lease_restart_keeps_words),
+		cmocka_unit_test(test_lease_stats_add_up),
+		cmocka_unit_test(test_lease_quota_counts_slabs),
+		cmocka_unit_test(test_lease_truncated_segment_is_damage_not_death),
+		cmocka_unit_test(test_lease_punched_words_are_damage),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
