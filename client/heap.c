@@ -33,6 +33,19 @@
 #define REFUSED_WAIT   64u		   /* allocations of the class until the daemon is asked again */
 #define REFILL_SLABS   16u		   /* slabs that one refill takes from */
 
+#define UPTO(exponent, eighth) (((1u << (exponent)) + ((eighth) << ((exponent)-3))) / 16)
+#define CLASS(exponent, eighth) \
+	[UPTO(exponent, (eighth)) + 1 ... UPTO(exponent, (eighth) + 1)] = 8 + ((exponent)-7) * 8 + (eighth)
+#define CLASSES(exponent)                                                                                   \
+	CLASS(exponent, 0), CLASS(exponent, 1), CLASS(exponent, 2), CLASS(exponent, 3), CLASS(exponent, 4), \
+		CLASS(exponent, 5), CLASS(exponent, 6), CLASS(exponent, 7)
+
+const uint8_t heap_classes[] = {0,	     0,		  1,	       2,	    3,		4,
+				5,	     6,		  7,	       CLASSES(7),  CLASSES(8), CLASSES(9),
+				CLASSES(10), CLASSES(11), CLASSES(12), CLASSES(13), CLASSES(14)};
+
+static_assert(N_ELEMENTS(heap_classes) == SIZE_CLASS_CUT_MAX / 16 + 1, "one for each granule");
+
 static bool is_large(uint32_t size_class)
 {
 	return size_class >= SIZE_CLASS_CUT_N;
@@ -49,7 +62,7 @@ void heap_init(struct heap *heap, const struct lease_map *map, uint32_t number, 
 	heap->number = number;
 	heap->live = lease_live_of(number);
 	heap->cached = lease_cached_by(number);
-	heap->first = map->first;
+	heap->first_page = map->first / LEASE_PAGE_BYTES;
 	heap->n_pages = lease_map_pages(map);
 	heap->n_slabs = map->n_slabs;
 	heap->n_words = map->n_words;
@@ -225,7 +238,8 @@ static bool read_shape(const struct heap *heap, const struct lease_slab *slab, u
 	    (LEASE_FIELD(slab->size_class) != size_class || LEASE_FIELD(slab->slot_bytes) != slot_bytes))
 		return false; /* the id has come back with another shape */
 	return range_fits(shapep->first_word, shapep->n_slots, heap->n_words) &&
-	       range_fits(shapep->base, shapep->n_slots * slot_bytes, heap->pool_bytes) && shapep->base >= heap->first;
+	       range_fits(shapep->base, shapep->n_slots * slot_bytes, heap->pool_bytes) &&
+	       shapep->base >= heap->map.first;
 }
 
 static bool claim(const struct heap *heap, uint32_t size_class, _Atomic uint16_t *word)
@@ -385,7 +399,12 @@ static uint64_t pop_large(struct heap *heap, uint32_t size_class)
 
 static uint64_t pop(struct heap *heap, uint32_t size_class)
 {
-	return is_large(size_class) ? pop_large(heap, size_class) : heap_pop(heap, size_class);
+	const struct heap_slot *slot;
+
+	if (is_large(size_class))
+		return pop_large(heap, size_class);
+	slot = heap_pop(heap, size_class);
+	return slot ? slot->offset : 0;
 }
 
 int heap_alloc(struct heap *heap, uint32_t size_class, uint64_t *offsetp)

@@ -40,7 +40,7 @@ struct heap {
 	/* read by each alloc and free */
 	uint16_t live, cached; /* its two words */
 	uint32_t n_slabs;
-	uint64_t first, n_pages, n_words;
+	uint64_t first_page, n_pages, n_words;
 	const _Atomic uint32_t *pages;
 	const struct lease_slab *slabs;
 	_Atomic uint16_t *words;
@@ -92,24 +92,32 @@ uint32_t heap_returns(struct heap *heap, uint32_t ids[HEAP_RETURNS]);
 
 /* ---- the common path ---- */
 
-/** heap_pop() - one of @size_class, below SIZE_CLASS_CUT_N. Return: its offset; 0: heap_alloc() must look */
-static inline uint64_t heap_pop(struct heap *heap, uint32_t size_class)
+/* Class of a size up to SIZE_CLASS_CUT_MAX, by granules: no branch that sizes at random would mispredict. */
+extern const uint8_t heap_classes[SIZE_CLASS_CUT_MAX / 16 + 1];
+
+static inline uint32_t heap_class_of(uint64_t size)
+{
+	return heap_classes[(size + 15) / 16];
+}
+
+/** heap_pop() - one of @size_class, below SIZE_CLASS_CUT_N. Return: it; NULL: heap_alloc() must look */
+static inline const struct heap_slot *heap_pop(struct heap *heap, uint32_t size_class)
 {
 	struct magazine *magazine = &heap->magazines[size_class];
 	struct heap_slot *top = magazine->top;
 
 	if (__builtin_expect(top == magazine->bottom, 0))
-		return 0;
+		return NULL;
 	magazine->top = --top;
 	lease_word_keep(top->word, heap->live);
 	lease_count(&heap->shared->n_alloc);
-	return top->offset;
+	return top;
 }
 
 /** heap_push() - free the heap's own block. Return: false: heap_free() must look */
 static inline bool heap_push(struct heap *heap, uint64_t offset)
 {
-	uint64_t page = (offset - heap->first) / LEASE_PAGE_BYTES, index; /* huge if below first */
+	uint64_t page = offset / LEASE_PAGE_BYTES - heap->first_page, index; /* huge if below first */
 	const struct lease_slab *slab;
 	_Atomic uint16_t *word;
 	struct magazine *magazine;

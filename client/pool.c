@@ -2,6 +2,7 @@
 /* Pools: create, open, close, destroy, resize; and what turns offsets into addresses. */
 #include "client/pool.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -183,19 +184,17 @@ int mempool_pool_resize(struct mempool_pool *pool, uint64_t size)
 
 /* ---- addresses ---- */
 
-void *mempool_ptr(struct mempool_pool *pool, mempool_offset offset)
+static_assert(offsetof(struct mempool_pool, base) == offsetof(struct mempool_view, base) &&
+		      offsetof(struct mempool_pool, first) == offsetof(struct mempool_view, first) &&
+		      offsetof(struct mempool_pool, n_bytes) == offsetof(struct mempool_view, n_bytes),
+	      "programs have compiled it in");
+
+void *(mempool_ptr)(struct mempool_pool *pool, mempool_offset offset)
 {
-	if (!pool || offset < pool->first || offset >= pool->n_bytes)
-		return NULL;
-	return pool->base + offset;
+	return mempool_view_ptr(pool, offset);
 }
 
-mempool_offset mempool_offset_of(struct mempool_pool *pool, const void *address)
+mempool_offset(mempool_offset_of)(struct mempool_pool *pool, const void *address)
 {
-	uint64_t offset;
-
-	if (!pool)
-		return MEMPOOL_NULL;
-	offset = (uint64_t)((uintptr_t)address - (uintptr_t)pool->base); /* huge for what is below */
-	return offset < pool->first || offset >= pool->n_bytes ? MEMPOOL_NULL : offset;
+	return mempool_view_offset_of(pool, address);
 }

@@ -51,14 +51,14 @@
 #define LEASE_MAGIC	 UINT64_C(0x736573616c6d656d) /* "memlases", little-endian */
 #define LEASE_VERSION	 1u
 #define LEASE_PAGE_BYTES 4096u
-#define LEASE_HEAPS_MAX	 0x7ff0u	 /* numbers 1 .. 0x7fef; 0 is nobody */
+#define LEASE_HEAPS_MAX	 0x7ff0u /* numbers 1 .. 0x7fef; 0 is nobody */
 #define LEASE_SLABS_MAX	 (UINT32_C(1) << 20)
 #define LEASE_WORDS_STEP 32u /* a slab's words begin at a multiple: a cache line of its own */
 
 /* ---- words ---- */
 
 #define LEASE_CACHED ((uint16_t)0x8000)
-#define LEASE_FREE   LEASE_CACHED      /* C(0) */
+#define LEASE_FREE   LEASE_CACHED	/* C(0) */
 #define LEASE_PINNED ((uint16_t)0x7ff1) /* P */
 #define LEASE_POOLS  ((uint16_t)0x7ff2) /* Q */
 
@@ -97,7 +97,7 @@ static inline bool lease_is_live(uint16_t word) /* L(k), P or Q */
 
 /* ---- the segment ---- */
 
-enum { /* header.flags; they are only ever set */
+enum {			     /* header.flags; they are only ever set */
 	LEASE_DESTROYED = 1, /* the pool is: no refill, no flush */
 	LEASE_DAMAGED = 2,   /* words say what cannot be */
 };
@@ -106,9 +106,9 @@ struct lease_header {
 	uint64_t magic;
 	uint32_t version;
 	uint32_t header_bytes;
-	uint64_t file_bytes;	  /* length of the object; a client maps all of it */
-	uint64_t first;		  /* offset in the data segment that pages[0] stands for; a multiple of a page */
-	uint64_t heaps_at;	  /* bytes from the start of the object, as are the next three */
+	uint64_t file_bytes; /* length of the object; a client maps all of it */
+	uint64_t first;	     /* offset in the data segment that pages[0] stands for; a multiple of a page */
+	uint64_t heaps_at;   /* bytes from the start of the object, as are the next three */
 	uint64_t pages_at;
 	uint64_t slabs_at;
 	uint64_t words_at;
@@ -117,14 +117,16 @@ struct lease_header {
 	uint64_t n_words;	  /* likewise */
 	_Atomic uint64_t n_pages; /* pages whose entries are backed: a prefix. Only rises */
 	_Atomic uint32_t flags;
-	_Atomic uint32_t pressure; /* raised when memory was short: heaps that see another value than last time flush what they can */
+	_Atomic uint32_t
+		pressure; /* raised when memory was short: heaps that see another value than last time flush what they can */
 };
 
 struct lease_heap {
 	_Atomic uint64_t session; /* whose heap it is; 0: nobody's. Read by take */
 	_Atomic uint64_t n_alloc; /* clients: the heap's own counts since its number was given out, by plain store */
 	_Atomic uint64_t n_free;
-	_Atomic uint32_t n_returned; /* clients: raised by whoever flushed slots into slabs that this heap was granted: worth a new look */
+	_Atomic uint32_t
+		n_returned; /* clients: raised by whoever flushed slots into slabs that this heap was granted: worth a new look */
 	uint32_t reserved[9];
 };
 
@@ -135,9 +137,10 @@ struct lease_slab {
 	uint32_t reciprocal; /* ceil(2^32 / slot_bytes) */
 	uint32_t first_word; /* index of slot 0's word */
 	uint32_t size_class;
-	uint32_t grantee;	   /* heap that it was last granted to; 0: none: an orphan */
-	_Atomic uint32_t custody;  /* clients */
-	_Atomic uint32_t has_free; /* clients: a hint: not 0 when slots were flushed to it since somebody last found none */
+	uint32_t grantee;	  /* heap that it was last granted to; 0: none: an orphan */
+	_Atomic uint32_t custody; /* clients */
+	_Atomic uint32_t
+		has_free; /* clients: a hint: not 0 when slots were flushed to it since somebody last found none */
 	uint32_t reserved[6];
 };
 
@@ -146,15 +149,16 @@ static_assert(sizeof(struct lease_header) <= LEASE_PAGE_BYTES, "shared layout");
 
 /* An entry of `pages`: slab id + 1, or 0: the page is in no slab. Slabs begin and end at page boundaries. */
 
-/** lease_slot_at() - which slot of @slab starts @distance bytes behind its base. Return: false: none does */
+/**
+ * lease_slot_at() - which slot of a slab starts @distance bytes behind its base. Return: false: none does
+ *
+ * Exact below 2^32, which no slab reaches. Beyond, the product may wrap to any slot: that slot does not start there.
+ */
 static inline bool lease_slot_at(uint64_t distance, uint32_t slot_bytes, uint32_t n_slots, uint32_t reciprocal,
 				 uint32_t *slotp)
 {
-	uint64_t slot;
+	uint64_t slot = distance * reciprocal >> 32;
 
-	if (distance >= (uint64_t)slot_bytes * n_slots) /* at most 2^32: the product below cannot wrap */
-		return false;
-	slot = distance * reciprocal >> 32;
 	*slotp = (uint32_t)slot;
 	return slot < n_slots && slot * slot_bytes == distance;
 }

@@ -7,7 +7,7 @@
  */
 #include "client/heap.h"
 
-#define WORLD_SLABS 512u
+#define WORLD_SLABS 4096u
 #define WORLD_HEAPS 64u
 
 struct world_slab { /* the ledger's */
@@ -48,12 +48,13 @@ _Atomic uint16_t *lease_world_word(struct lease_world *world, uint64_t offset, u
 static inline uint64_t lease_world_alloc(struct lease_world *world, struct heap *heap, uint32_t size_class,
 					 uint32_t n_slots)
 {
-	uint64_t offset = size_class < SIZE_CLASS_CUT_N ? heap_pop(heap, size_class) : 0;
+	const struct heap_slot *slot = size_class < SIZE_CLASS_CUT_N ? heap_pop(heap, size_class) : NULL;
 	uint32_t n_wanted, n = 0, ids[16];
+	uint64_t offset;
 	int r;
 
-	if (offset)
-		return offset;
+	if (slot)
+		return slot->offset;
 	r = heap_alloc(heap, size_class, &offset);
 	if (r != HEAP_E_EMPTY)
 		return r ? 0 : offset;

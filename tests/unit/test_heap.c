@@ -89,6 +89,13 @@ static void test_alloc_gives_a_live_slot_of_its_class(void **state)
 	}
 }
 
+static void test_class_table_is_size_class(void **state)
+{
+	(void)state;
+	for (uint64_t size = 1; size <= SIZE_CLASS_CUT_MAX; size++)
+		assert_int_equal(heap_class_of(size), size_class_of(size));
+}
+
 static void test_free_twice_is_already(void **state)
 {
 	struct setting *s = *state;
@@ -496,10 +503,13 @@ static uint32_t *stamps; /* [DATA_BYTES / 16]: by the holder of the block alone;
 static uint64_t alloc_locked(struct worker *worker, uint32_t size_class)
 {
 	struct heap *heap = &worker->setting->heaps[worker->heap];
-	uint64_t offset = heap_pop(heap, size_class);
+	const struct heap_slot *slot = heap_pop(heap, size_class);
+	uint64_t offset;
 	uint32_t id, n;
 
-	if (offset || !heap_alloc(heap, size_class, &offset))
+	if (slot)
+		return slot->offset;
+	if (!heap_alloc(heap, size_class, &offset))
 		return offset;
 	n = heap_wants(heap, size_class);
 	if (n) {
@@ -581,6 +591,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		HEAP_TEST(test_alloc_gives_a_live_slot_of_its_class),
+		HEAP_TEST(test_class_table_is_size_class),
 		HEAP_TEST(test_free_twice_is_already),
 		HEAP_TEST(test_free_of_another_heaps_block_keeps_the_slot),
 		HEAP_TEST(test_free_of_what_is_no_slot),
