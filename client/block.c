@@ -71,9 +71,9 @@ static void fill(const struct mempool_pool *pool, uint64_t offset, uint64_t n_by
 }
 
 static __attribute__((noinline)) mempool_offset filled(const struct mempool_pool *pool, uint64_t offset,
-						       uint64_t n_bytes)
+						       uint32_t size_class)
 {
-	fill(pool, offset, n_bytes);
+	fill(pool, offset, size_class_bytes(size_class));
 	return offset;
 }
 
@@ -197,7 +197,7 @@ mempool_offset mempool_alloc(struct mempool_pool *pool, size_t size)
 
 			thread_leave();
 			if (__builtin_expect(pool->fill != MEMPOOL_FILL_NONE, 0))
-				return filled(pool, offset, size_class_bytes(size_class));
+				return filled(pool, offset, size_class);
 			return offset;
 		}
 		thread_leave();

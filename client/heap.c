@@ -35,16 +35,19 @@
 
 #define UPTO(exponent, eighth) (((1u << (exponent)) + ((eighth) << ((exponent)-3))) / 16)
 #define CLASS(exponent, eighth) \
-	[UPTO(exponent, (eighth)) + 1 ... UPTO(exponent, (eighth) + 1)] = 8 + ((exponent)-7) * 8 + (eighth)
+	[UPTO(exponent, (eighth))... UPTO(exponent, (eighth) + 1) - 1] = 8 + ((exponent)-7) * 8 + (eighth)
 #define CLASSES(exponent)                                                                                   \
 	CLASS(exponent, 0), CLASS(exponent, 1), CLASS(exponent, 2), CLASS(exponent, 3), CLASS(exponent, 4), \
 		CLASS(exponent, 5), CLASS(exponent, 6), CLASS(exponent, 7)
 
-const uint8_t heap_classes[] = {0,	     0,		  1,	       2,	    3,		4,
-				5,	     6,		  7,	       CLASSES(7),  CLASSES(8), CLASSES(9),
-				CLASSES(10), CLASSES(11), CLASSES(12), CLASSES(13), CLASSES(14)};
+/* clang-format off */
+const uint8_t heap_classes[] = {
+	0, 1, 2, 3, 4, 5, 6, 7, /* up to 128 */
+	CLASSES(7), CLASSES(8), CLASSES(9), CLASSES(10), CLASSES(11), CLASSES(12), CLASSES(13), CLASSES(14),
+};
+/* clang-format on */
 
-static_assert(N_ELEMENTS(heap_classes) == SIZE_CLASS_CUT_MAX / 16 + 1, "one for each granule");
+static_assert(N_ELEMENTS(heap_classes) == SIZE_CLASS_CUT_MAX / 16, "one for each granule");
 
 static bool is_large(uint32_t size_class)
 {
@@ -192,6 +195,7 @@ static void flush_oldest(struct heap *heap, uint32_t size_class, uint32_t n)
 
 void heap_flush(struct heap *heap)
 {
+	heap->last = NULL;
 	for (uint32_t i = 0; i < SIZE_CLASS_N; i++)
 		if (magazine_n(&heap->magazines[i]))
 			flush_oldest(heap, i, magazine_n(&heap->magazines[i]));
@@ -202,6 +206,7 @@ static void look_around(struct heap *heap)
 {
 	uint32_t pressure = lease_hint_get(&heap->map.header->pressure);
 
+	heap->last = NULL;
 	if (pressure != heap->seen_pressure) {
 		heap->seen_pressure = pressure;
 		heap_flush(heap);
@@ -255,11 +260,10 @@ static bool is_free_word(uint16_t word)
 	return word == LEASE_FREE || (!LEASE_RULE(ZERO_IS_DAMAGE) && !word);
 }
 
-/* In custody: up to @n_wanted free slots into the magazine, lowest on top. Return: how many */
+/* In custody: up to @n_wanted free slots into the magazine. Return: how many */
 static uint32_t collect(struct heap *heap, uint32_t size_class, const struct shape *shape, uint32_t n_wanted)
 {
 	struct magazine *magazine = &heap->magazines[size_class];
-	struct heap_slot *from = magazine->top;
 	_Atomic uint16_t *words = heap->words + shape->first_word;
 	uint64_t slot_bytes = size_class_bytes(size_class);
 	uint32_t n = 0;
@@ -269,12 +273,6 @@ static uint32_t collect(struct heap *heap, uint32_t size_class, const struct sha
 			continue;
 		*magazine->top++ = (struct heap_slot){shape->base + i * slot_bytes, &words[i]};
 		n++;
-	}
-	for (struct heap_slot *low = from, *high = magazine->top - 1; low < high; low++, high--) {
-		struct heap_slot slot = *low;
-
-		*low = *high;
-		*high = slot;
 	}
 	if (is_large(size_class))
 		heap->large_bytes += n * slot_bytes;
@@ -569,6 +567,7 @@ int heap_take(struct heap *heap, uint64_t offset, uint64_t session)
 	uint16_t word;
 	int r = find(heap, offset, &place);
 
+	heap->last = NULL;
 	if (r)
 		return r;
 	word = lease_word_peek(place.word);

@@ -45,6 +45,11 @@ struct heap {
 	const struct lease_slab *slabs;
 	_Atomic uint16_t *words;
 	struct lease_heap *shared;
+	/*
+	 * Magazine that the heap's last act was to pop from; NULL: it was something else. What was popped lies right above its top,
+	 * and the word cannot have become this heap's again in another shape: that takes an act of the heap.
+	 */
+	struct magazine *last;
 	struct magazine magazines[SIZE_CLASS_N];
 	/* the rest */
 	struct lease_map map;
@@ -93,11 +98,11 @@ uint32_t heap_returns(struct heap *heap, uint32_t ids[HEAP_RETURNS]);
 /* ---- the common path ---- */
 
 /* Class of a size up to SIZE_CLASS_CUT_MAX, by granules: no branch that sizes at random would mispredict. */
-extern const uint8_t heap_classes[SIZE_CLASS_CUT_MAX / 16 + 1];
+extern const uint8_t heap_classes[SIZE_CLASS_CUT_MAX / 16];
 
 static inline uint32_t heap_class_of(uint64_t size)
 {
-	return heap_classes[(size + 15) / 16];
+	return heap_classes[(size - 1) / 16];
 }
 
 /** heap_pop() - one of @size_class, below SIZE_CLASS_CUT_N. Return: it; NULL: heap_alloc() must look */
@@ -109,9 +114,23 @@ static inline const struct heap_slot *heap_pop(struct heap *heap, uint32_t size_
 	if (__builtin_expect(top == magazine->bottom, 0))
 		return NULL;
 	magazine->top = --top;
+	heap->last = magazine;
 	lease_word_keep(top->word, heap->live);
 	lease_count(&heap->shared->n_alloc);
 	return top;
+}
+
+/* The block that was allocated last, freed before anything else was done: all is at hand. */
+static inline bool heap_unpop(struct heap *heap, struct magazine *magazine, uint64_t offset)
+{
+	struct heap_slot *top = magazine->top;
+
+	if (top->offset != offset || lease_word_peek(top->word) != heap->live)
+		return false;
+	lease_word_keep(top->word, heap->cached);
+	magazine->top = top + 1;
+	lease_count(&heap->shared->n_free);
+	return true;
 }
 
 /** heap_push() - free the heap's own block. Return: false: heap_free() must look */
@@ -120,10 +139,13 @@ static inline bool heap_push(struct heap *heap, uint64_t offset)
 	uint64_t page = offset / LEASE_PAGE_BYTES - heap->first_page, index; /* huge if below first */
 	const struct lease_slab *slab;
 	_Atomic uint16_t *word;
-	struct magazine *magazine;
+	struct magazine *magazine = heap->last;
 	struct heap_slot *top;
 	uint32_t id, slot, size_class;
 
+	heap->last = NULL;
+	if (magazine && heap_unpop(heap, magazine, offset))
+		return true;
 	if (__builtin_expect(page >= heap->n_pages, 0))
 		return false;
 	id = atomic_load_explicit(&heap->pages[page], memory_order_relaxed) - 1;
