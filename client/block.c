@@ -600,14 +600,12 @@ int mempool_take(struct mempool_pool *pool, mempool_offset offset, uint64_t from
 	if (pool_check_handle(pool, "take"))
 		return -EINVAL;
 	r = heaps_take(pool->heaps, offset, from_session);
-	if (r == -EALREADY)
-		r = -ESTALE; /* freed: not the sender's any more */
+	if (r == -EALREADY || r == -EFAULT)
+		r = -ESTALE; /* freed, or never there: not the sender's */
 	if (r == -ESTALE)
 		return error_set(
 			r, "take of 0x%" PRIx64 " in %s: the block is not, or not any more, session %" PRIu64 "'s",
 			offset, pool->label, from_session);
-	if (r == -EFAULT)
-		return error_set(r, "take of 0x%" PRIx64 " in %s: no block starts there", offset, pool->label);
 	if (r != HEAP_E_REQUEST)
 		return r;
 	SET(take, pool, pool->id);

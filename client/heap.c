@@ -24,7 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAGAZINE_MAX   256u	    /* slots */
+#define MAGAZINE_MAX   64u	    /* slots */
 #define MAGAZINE_MIN   4u	    /* a refill is half of it */
 #define MAGAZINE_BYTES (128u << 10) /* a magazine holds that much of a class; measured with the mixed working set */
 #define LARGE_BYTES    (UINT64_C(8) << 20) /* all magazines of large classes together */
