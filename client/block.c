@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * Blocks. The daemon keeps the books; filling new memory and the canaries of guarded pools are done here, for the daemon never maps
- * what clients can write.
+ * Blocks. Those of ordinary size are slots of the thread's heap: alloc and free are a few stores here. All others, and whatever a
+ * heap cannot decide, are requests. Filling new memory and the canaries of guarded pools are done here in any case, for the
+ * daemon never maps what clients can write.
  */
 #include "client/pool.h"
 
@@ -14,11 +15,15 @@
 #define PATTERN 0xCC /* new memory */
 #define CANARY	0xFD /* guards */
 
+#define COLD __attribute__((noinline, cold)) /* keeps the common path free of its registers */
+
+#define LEASE_ALIGNMENT_MAX LEASE_PAGE_BYTES /* slabs begin at pages */
+
 /* ---- guards and fill ---- */
 
 static void guard_paint(const struct mempool_pool *pool, uint64_t offset, uint64_t size)
 {
-	uint8_t *base = pool->mapping->base;
+	uint8_t *base = pool->base;
 	uint64_t end = round_up(offset + size, 16) + GUARD_BYTES;
 
 	for (uint64_t at = offset - GUARD_BYTES; at < offset; at++)
@@ -29,10 +34,10 @@ static void guard_paint(const struct mempool_pool *pool, uint64_t offset, uint64
 
 uint64_t guard_find(const struct mempool_pool *pool, uint64_t offset, uint64_t size)
 {
-	const uint8_t *base = pool->mapping->base;
+	const uint8_t *base = pool->base;
 	uint64_t end;
 
-	if (offset < pool->first + GUARD_BYTES || !range_fits(offset, size, pool->mapping->n_bytes - 2 * GUARD_BYTES))
+	if (offset < pool->first + GUARD_BYTES || !range_fits(offset, size, pool->n_bytes - 2 * GUARD_BYTES))
 		return 0;
 	end = round_up(offset + size, 16) + GUARD_BYTES;
 	for (uint64_t at = offset - GUARD_BYTES; at < offset; at++)
@@ -59,10 +64,17 @@ int guard_check(struct mempool_pool *pool, uint64_t offset, uint64_t size, uint6
 
 static void fill(const struct mempool_pool *pool, uint64_t offset, uint64_t n_bytes)
 {
-	if (!n_bytes || !range_fits(offset, n_bytes, pool->mapping->n_bytes))
+	if (!n_bytes || !range_fits(offset, n_bytes, pool->n_bytes))
 		return;
 	if (pool->fill != MEMPOOL_FILL_NONE)
-		memset(pool->mapping->base + offset, pool->fill == MEMPOOL_FILL_ZERO ? 0 : PATTERN, n_bytes);
+		memset(pool->base + offset, pool->fill == MEMPOOL_FILL_ZERO ? 0 : PATTERN, n_bytes);
+}
+
+static __attribute__((noinline)) mempool_offset filled(const struct mempool_pool *pool, uint64_t offset,
+						       uint32_t size_class)
+{
+	fill(pool, offset, size_class_bytes(size_class));
+	return offset;
 }
 
 static void prepare(const struct mempool_pool *pool, uint64_t offset, uint64_t size)
@@ -84,7 +96,7 @@ static int call_block(struct mempool_pool *pool, Mempool__Wire__Request *request
 	if (r)
 		return r;
 	if (call.reply->result_case != MEMPOOL__WIRE__REPLY__RESULT_BLOCK || !call.reply->block ||
-	    !range_fits(call.reply->block->offset, call.reply->block->size, pool->mapping->n_bytes) ||
+	    !range_fits(call.reply->block->offset, call.reply->block->size, pool->n_bytes) ||
 	    call.reply->block->offset < pool->first) {
 		r = error_set(-EPROTO, "%s: the daemon answered with a block outside the pool", asked);
 	} else {
@@ -131,13 +143,33 @@ static mempool_offset alloc(struct mempool_pool *pool, size_t size, size_t align
 	return block.offset;
 }
 
-mempool_offset mempool_alloc(struct mempool_pool *pool, size_t size)
+/* By the thread's heap. Return: 0, HEAP_E_REQUEST, -errno with its sentence set */
+static int alloc_slot(struct mempool_pool *pool, size_t size, size_t alignment, mempool_offset *offsetp)
 {
-	return mempool_alloc_aligned(pool, size, MEMPOOL_ALIGNMENT);
+	uint32_t size_class;
+	uint64_t bytes;
+	int r;
+
+	if (!pool->heaps || size > SIZE_CLASS_BYTES_MAX || alignment > LEASE_ALIGNMENT_MAX)
+		return HEAP_E_REQUEST;
+	size_class = size_class_of(
+		round_up(size, alignment)); /* slabs begin at pages: each slot is as aligned as its size */
+	if (size_class >= SIZE_CLASS_N || size_class_bytes(size_class) % alignment)
+		return HEAP_E_REQUEST;
+	r = heaps_alloc(pool->heaps, size_class, offsetp);
+	if (r == -ESTALE)
+		return error_set(r, "alloc from %s: the pool was destroyed", pool->label);
+	bytes = size_class_bytes(size_class);
+	if (!r)
+		fill(pool, *offsetp, bytes);
+	return r;
 }
 
-mempool_offset mempool_alloc_aligned(struct mempool_pool *pool, size_t size, size_t alignment)
+static COLD mempool_offset alloc_long_way(struct mempool_pool *pool, size_t size, size_t alignment)
 {
+	mempool_offset offset = MEMPOOL_NULL;
+	int r;
+
 	if (pool_check_handle(pool, "alloc"))
 		return no_block(-EINVAL);
 	if (!size)
@@ -145,7 +177,41 @@ mempool_offset mempool_alloc_aligned(struct mempool_pool *pool, size_t size, siz
 	if (!is_power_of_two(alignment) || alignment > MEMPOOL_ALIGNMENT_MAX)
 		return no_block(error_set(-EINVAL, "alloc from %s: alignment %zu is not a power of two up to 2 MiB",
 					  pool->label, alignment));
-	return alloc(pool, size, alignment);
+	r = alloc_slot(pool, size, alignment, &offset);
+	if (r == HEAP_E_REQUEST) {
+		offset = alloc(pool, size, alignment);
+		if (!offset && errno == ENOSPC && heaps_flush(pool->heaps))
+			offset = alloc(pool, size, alignment); /* what was cached here may have been what was missing */
+		return offset;
+	}
+	return r ? no_block(r) : offset;
+}
+
+mempool_offset mempool_alloc(struct mempool_pool *pool, size_t size)
+{
+	if (__builtin_expect(pool && size - 1 < SIZE_CLASS_CUT_MAX, 1)) {
+		struct heap *heap = thread_enter(pool->slot);
+		uint32_t size_class = heap_class_of(size);
+		const struct heap_slot *slot = __builtin_expect(heap != NULL, 1) ? heap_pop(heap, size_class) : NULL;
+
+		if (__builtin_expect(slot != NULL, 1)) {
+			uint64_t offset = slot->offset;
+
+			thread_leave();
+			if (__builtin_expect(pool->fill != MEMPOOL_FILL_NONE, 0))
+				return filled(pool, offset, size_class);
+			return offset;
+		}
+		thread_leave();
+	}
+	return alloc_long_way(pool, size, MEMPOOL_ALIGNMENT);
+}
+
+mempool_offset mempool_alloc_aligned(struct mempool_pool *pool, size_t size, size_t alignment)
+{
+	if (alignment <= MEMPOOL_ALIGNMENT && is_power_of_two(alignment))
+		return mempool_alloc(pool, size);
+	return alloc_long_way(pool, size, alignment);
 }
 
 static int alloc_some(struct mempool_pool *pool, size_t n, const size_t sizes[], mempool_offset out[])
@@ -171,10 +237,51 @@ static int alloc_some(struct mempool_pool *pool, size_t n, const size_t sizes[],
 
 static_assert(sizeof(size_t) == sizeof(uint64_t), "sizes travel as they are");
 
+/* Those of a batch that the heap has: the rest stays 0. */
+static int alloc_slots(struct mempool_pool *pool, size_t n, const size_t sizes[], mempool_offset offsets[])
+{
+	for (size_t i = 0; i < n; i++) {
+		int r = alloc_slot(pool, sizes[i], MEMPOOL_ALIGNMENT, &offsets[i]);
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* The rest of a batch, by requests for as many as one may ask for. */
+static int alloc_others(struct mempool_pool *pool, size_t n, const size_t sizes[], mempool_offset offsets[])
+{
+	size_t max = n < client_max_batch(pool->client) ? n : client_max_batch(pool->client), at = 0;
+	size_t *which = calloc(max, sizeof(*which)), *asked = calloc(max, sizeof(*asked));
+	mempool_offset *got = calloc(max, sizeof(*got));
+	int r = which && asked && got ? 0 : error_set(-ENOMEM, "alloc of a batch: this process is out of memory");
+
+	while (!r && at < n) {
+		size_t some = 0;
+
+		for (; at < n && some < max; at++) {
+			if (offsets[at])
+				continue;
+			which[some] = at;
+			asked[some++] = sizes[at];
+		}
+		if (some)
+			r = alloc_some(pool, some, asked, got);
+		for (size_t i = 0; !r && i < some; i++) {
+			offsets[which[i]] = got[i];
+			prepare(pool, got[i], pool->guard ? asked[i] : round_up(asked[i], 16));
+		}
+	}
+	free(which);
+	free(asked);
+	free(got);
+	return r;
+}
+
 int mempool_alloc_batch(struct mempool_pool *pool, size_t n, const size_t sizes[], mempool_offset out[])
 {
 	mempool_offset *offsets;
-	size_t done = 0;
 	int r = pool_check_handle(pool, "alloc of a batch");
 
 	if (r || !n)
@@ -187,21 +294,16 @@ int mempool_alloc_batch(struct mempool_pool *pool, size_t n, const size_t sizes[
 	offsets = calloc(n, sizeof(*offsets));
 	if (!offsets)
 		return error_set(-ENOMEM, "alloc of a batch: this process is out of memory");
-	while (!r && done < n) {
-		size_t some = n - done < client_max_batch(pool->client) ? n - done : client_max_batch(pool->client);
-
-		r = alloc_some(pool, some, sizes + done, offsets + done);
-		done += r ? 0 : some;
-	}
-	for (size_t i = 0; !r && i < n; i++)
-		prepare(pool, offsets[i], pool->guard ? sizes[i] : round_up(sizes[i], 16));
+	r = alloc_slots(pool, n, sizes, offsets);
+	if (!r)
+		r = alloc_others(pool, n, sizes, offsets);
 	if (!r) {
 		memcpy(out, offsets, n * sizeof(out[0]));
-	} else if (done) {
+	} else {
 		char sentence[768];
 
 		snprintf(sentence, sizeof(sentence), "%s", mempool_last_error());
-		(void)mempool_free_batch(pool, done, offsets); /* all or none */
+		(void)mempool_free_batch(pool, n, offsets); /* all or none */
 		error_warn(sentence);
 	}
 	free(offsets);
@@ -242,13 +344,45 @@ static int free_guarded(struct mempool_pool *pool, uint64_t offset)
 	return damage;
 }
 
-int mempool_free(struct mempool_pool *pool, mempool_offset offset)
+/* By the thread's heap. Return: 0, HEAP_E_REQUEST, -errno with its sentence set */
+static int free_slot(struct mempool_pool *pool, uint64_t offset)
 {
+	int r = heaps_free(pool->heaps, offset);
+
+	if (r == -EALREADY)
+		return error_set(r, "free of 0x%" PRIx64 " in %s: the block is free already", offset, pool->label);
+	if (r == -EFAULT)
+		return error_set(r, "free of 0x%" PRIx64 " in %s: no block starts there", offset, pool->label);
+	if (r == -ESTALE)
+		return error_set(r, "free of 0x%" PRIx64 " in %s: the pool was destroyed", offset, pool->label);
+	return r;
+}
+
+static COLD int free_long_way(struct mempool_pool *pool, uint64_t offset)
+{
+	int r;
+
 	if (pool_check_handle(pool, "free"))
 		return -EINVAL;
 	if (!offset)
 		return 0;
-	return pool->guard ? free_guarded(pool, offset) : free_one(pool, offset, true);
+	if (pool->guard)
+		return free_guarded(pool, offset);
+	r = free_slot(pool, offset);
+	return r == HEAP_E_REQUEST ? free_one(pool, offset, true) : r;
+}
+
+int mempool_free(struct mempool_pool *pool, mempool_offset offset)
+{
+	if (__builtin_expect(pool != NULL, 1)) {
+		struct heap *heap = thread_enter(pool->slot);
+		bool is_done = __builtin_expect(heap != NULL, 1) && heap_push(heap, offset);
+
+		thread_leave();
+		if (__builtin_expect(is_done, 1))
+			return 0;
+	}
+	return free_long_way(pool, offset);
 }
 
 static int free_some(struct mempool_pool *pool, size_t n, const mempool_offset offsets[])
@@ -262,35 +396,68 @@ static int free_some(struct mempool_pool *pool, size_t n, const mempool_offset o
 	return client_free(pool->client, &request, pool->id, true, "free of a batch");
 }
 
-int mempool_free_batch(struct mempool_pool *pool, size_t n, const mempool_offset offsets[])
-{
-	char sentence[768] = "";
-	int first = pool_check_handle(pool, "free of a batch");
-	uint32_t most;
+/* The first of a batch's failures is what it answers; the others are done all the same. */
+struct outcome {
+	int first;
+	char sentence[768];
+};
 
-	if (first || !n)
-		return first;
-	if (!offsets)
-		return error_set(-EINVAL, "free of a batch: no offsets");
-	most = pool->guard ? 1 : client_max_batch(pool->client); /* canaries are looked at one by one */
+static void note(struct outcome *outcome, int r)
+{
+	if (!r || outcome->first)
+		return;
+	outcome->first = r;
+	snprintf(outcome->sentence, sizeof(outcome->sentence), "%s", mempool_last_error());
+}
+
+/* By requests for as many as one may name; one by one where this process has no memory for a list. */
+static void free_others(struct mempool_pool *pool, size_t n, const mempool_offset offsets[], struct outcome *outcome)
+{
+	size_t most = client_max_batch(pool->client);
+
 	for (size_t done = 0, some; done < n; done += some) {
 		int r;
 
-		some = 1;
-		while (offsets[done] && done + some < n && some < most && offsets[done + some])
-			some++;
-		r = some > 1 ? free_some(pool, some, offsets + done) : mempool_free(pool, offsets[done]);
+		some = n - done < most ? n - done : most;
+		r = some > 1 ? free_some(pool, some, offsets + done) : free_one(pool, offsets[done], true);
 		if (r == CLIENT_E_TOO_LONG) {
 			most = 1;
 			some = 0;
-		} else if (r && !first) {
-			first = r;
-			snprintf(sentence, sizeof(sentence), "%s", mempool_last_error());
+		} else {
+			note(outcome, r);
 		}
 	}
-	if (first)
-		error_warn(sentence);
-	return first;
+}
+
+int mempool_free_batch(struct mempool_pool *pool, size_t n, const mempool_offset offsets[])
+{
+	mempool_offset others[256]; /* simply picked: a request's worth that fits on the stack */
+	struct outcome outcome = {0};
+	size_t n_others = 0;
+	int r = pool_check_handle(pool, "free of a batch");
+
+	if (r || !n)
+		return r;
+	if (!offsets)
+		return error_set(-EINVAL, "free of a batch: no offsets");
+	for (size_t i = 0; i < n; i++) {
+		if (!offsets[i])
+			continue;
+		r = pool->guard ? free_guarded(pool, offsets[i]) : free_slot(pool, offsets[i]);
+		if (r != HEAP_E_REQUEST) {
+			note(&outcome, r);
+			continue;
+		}
+		others[n_others++] = offsets[i];
+		if (n_others == N_ELEMENTS(others)) {
+			free_others(pool, n_others, others, &outcome);
+			n_others = 0;
+		}
+	}
+	free_others(pool, n_others, others, &outcome);
+	if (outcome.first)
+		error_warn(outcome.sentence);
+	return outcome.first;
 }
 
 /* ---- realloc ---- */
@@ -299,8 +466,8 @@ static mempool_offset moved(struct mempool_pool *pool, mempool_offset old, const
 {
 	uint64_t n_copy = block->old_size < block->size ? block->old_size : block->size;
 
-	if (range_fits(old, n_copy, pool->mapping->n_bytes))
-		memcpy(pool->mapping->base + block->offset, pool->mapping->base + old, n_copy);
+	if (range_fits(old, n_copy, pool->n_bytes))
+		memcpy(pool->base + block->offset, pool->base + old, n_copy);
 	fill(pool, block->offset + n_copy, block->size - n_copy);
 	if (pool->guard)
 		guard_paint(pool, block->offset, block->size);
@@ -308,8 +475,35 @@ static mempool_offset moved(struct mempool_pool *pool, mempool_offset old, const
 	return block->offset;
 }
 
+/* A slot stays where it is while its class is the right one, else it moves. Return: 0, HEAP_E_REQUEST, -errno */
+static int realloc_slot(struct mempool_pool *pool, mempool_offset offset, size_t size, mempool_offset *newp)
+{
+	uint64_t bytes;
+	int r = pool->guard ? HEAP_E_REQUEST : heaps_slot_bytes(pool->heaps, offset, &bytes);
+
+	if (r == -EALREADY || r == -EFAULT)
+		return error_set(r, "realloc of 0x%" PRIx64 " in %s: no live block starts there", offset, pool->label);
+	if (r)
+		return r;
+	if (size <= SIZE_CLASS_BYTES_MAX && size_class_bytes(size_class_of(size)) == bytes) {
+		*newp = offset;
+		return 0;
+	}
+	*newp = mempool_alloc(pool, size); /* and filled */
+	if (!*newp)
+		return -errno;
+	bytes = bytes < size ? bytes : size;
+	if (range_fits(offset, bytes, pool->n_bytes))
+		memcpy(pool->base + *newp, pool->base + offset, bytes);
+	r = mempool_free(pool, offset);
+	if (r)
+		(void)!mempool_free(pool, *newp); /* another has freed it meanwhile */
+	return r;
+}
+
 mempool_offset mempool_realloc(struct mempool_pool *pool, mempool_offset offset, size_t size)
 {
+	mempool_offset moved_to;
 	Mempool__Wire__Realloc resize = MEMPOOL__WIRE__REALLOC__INIT;
 	Mempool__Wire__Block block = MEMPOOL__WIRE__BLOCK__INIT;
 	int r;
@@ -321,6 +515,9 @@ mempool_offset mempool_realloc(struct mempool_pool *pool, mempool_offset offset,
 		return mempool_alloc(pool, size);
 	if (!size)
 		return no_block(error_set(-EINVAL, "realloc in %s: to 0 bytes; free the block instead", pool->label));
+	r = realloc_slot(pool, offset, size, &moved_to);
+	if (r != HEAP_E_REQUEST)
+		return r ? no_block(r) : moved_to;
 	if (pool->guard) {
 		r = inspect(pool, offset, &block);
 		if (!r)
@@ -407,10 +604,20 @@ int mempool_retain(struct mempool_pool *pool, mempool_offset offset)
 int mempool_take(struct mempool_pool *pool, mempool_offset offset, uint64_t from_session)
 {
 	Mempool__Wire__Take take = MEMPOOL__WIRE__TAKE__INIT;
+	int r;
 	REQUEST(request, TAKE, take, take);
 
 	if (pool_check_handle(pool, "take"))
 		return -EINVAL;
+	r = heaps_take(pool->heaps, offset, from_session);
+	if (r == -EALREADY || r == -EFAULT)
+		r = -ESTALE; /* freed, or never there: not the sender's */
+	if (r == -ESTALE)
+		return error_set(
+			r, "take of 0x%" PRIx64 " in %s: the block is not, or not any more, session %" PRIu64 "'s",
+			offset, pool->label, from_session);
+	if (r != HEAP_E_REQUEST)
+		return r;
 	SET(take, pool, pool->id);
 	SET(take, offset, offset);
 	SET(take, from_session, from_session);
@@ -420,8 +627,13 @@ int mempool_take(struct mempool_pool *pool, mempool_offset offset, uint64_t from
 size_t mempool_usable_size(struct mempool_pool *pool, mempool_offset offset)
 {
 	Mempool__Wire__Block block = MEMPOOL__WIRE__BLOCK__INIT;
+	uint64_t bytes;
+	int r;
 
 	if (pool_check_handle(pool, "usable_size") || !offset)
 		return 0;
+	r = heaps_slot_bytes(pool->heaps, offset, &bytes);
+	if (r != HEAP_E_REQUEST)
+		return r ? 0 : bytes;
 	return inspect(pool, offset, &block) ? 0 : block.size;
 }

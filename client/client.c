@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "client/heaps.h"
+
 #define PROTOCOL_VERSION   1u
 #define TIMEOUT_DEFAULT_MS 10000
 #define SYSTEM_SOCKET	   "/run/mempoold/mempoold.sock"
@@ -324,6 +326,9 @@ void mempool_disconnect(struct mempool_client *client)
 	}
 	pthread_mutex_lock(&client->mutex);
 	client->is_closed = true;
+	pthread_mutex_unlock(&client->mutex);
+	heaps_end(client); /* what is in them is the daemon's to reclaim, and nobody may be at it any more */
+	pthread_mutex_lock(&client->mutex);
 	while (client->n_running)
 		pthread_cond_wait(&client->idle, &client->mutex);
 	pthread_mutex_unlock(&client->mutex);

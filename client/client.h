@@ -14,6 +14,8 @@
 #include "client/process.h"
 #include "mempool/mempool.h"
 
+struct heaps;
+
 struct mempool_client {
 	uint64_t generation; /* of the process that made it */
 	uint64_t session;
@@ -24,6 +26,7 @@ struct mempool_client {
 	pthread_cond_t idle;
 	uint32_t n_running; /* calls */
 	bool is_closed;
+	struct heaps *heaps; /* heaps.c's */
 };
 
 /**

@@ -2,6 +2,7 @@
 /* Pools: create, open, close, destroy, resize; and what turns offsets into addresses. */
 #include "client/pool.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,6 +34,12 @@ static int make_handle(struct mempool_client *client, struct call *call, const c
 	pool->first = reply->first;
 	pool->fill = (enum mempool_fill)reply->info->fill;
 	pool->guard = reply->info->guard;
+	pool->base = pool->mapping->base;
+	pool->n_bytes = pool->mapping->n_bytes;
+	atomic_init(&pool->n_known, atomic_load_explicit(&pool->mapping->n_known, memory_order_relaxed));
+	if (!pool->guard && reply->info->lease != MEMPOOL__WIRE__LEASE__LEASE_OFF)
+		pool->heaps = heaps_open(client, pool->id, pool->n_bytes);
+	pool->slot = heaps_slot(pool->heaps);
 	text_copy(pool->name, sizeof(pool->name), reply->info->name);
 	if (*pool->name)
 		snprintf(pool->label, sizeof(pool->label), "pool \"%s\"", pool->name);
@@ -125,6 +132,7 @@ void mempool_pool_close(struct mempool_pool *pool)
 {
 	if (!pool)
 		return;
+	heaps_close(pool->heaps);
 	mapping_close(pool->mapping);
 	client_unref(pool->client);
 	free(pool);
@@ -197,26 +205,36 @@ static bool grew_over(struct mempool_pool *pool, uint64_t offset)
 	return offset < pool->first + info.total;
 }
 
+/* What a handle knows is copied from its mapping, where programs have the look-up compiled in (struct mempool_view). */
 static bool is_inside(struct mempool_pool *pool, uint64_t offset)
 {
-	if (offset < pool->first || offset >= pool->mapping->n_bytes)
+	bool is_known;
+
+	if (offset < pool->first || offset >= pool->n_bytes)
 		return false;
-	return offset < atomic_load_explicit(&pool->mapping->n_known, memory_order_relaxed) || grew_over(pool, offset);
+	is_known =
+		offset < atomic_load_explicit(&pool->mapping->n_known, memory_order_relaxed) || grew_over(pool, offset);
+	atomic_store_explicit(&pool->n_known, atomic_load_explicit(&pool->mapping->n_known, memory_order_relaxed),
+			      memory_order_relaxed);
+	return is_known;
 }
 
-void *mempool_ptr(struct mempool_pool *pool, mempool_offset offset)
+static_assert(offsetof(struct mempool_pool, base) == offsetof(struct mempool_view, base) &&
+		      offsetof(struct mempool_pool, first) == offsetof(struct mempool_view, first) &&
+		      offsetof(struct mempool_pool, n_known) == offsetof(struct mempool_view, n_known),
+	      "programs have compiled it in");
+
+void *(mempool_ptr)(struct mempool_pool *pool, mempool_offset offset)
 {
-	if (!pool || !is_inside(pool, offset))
-		return NULL;
-	return pool->mapping->base + offset;
+	return pool && is_inside(pool, offset) ? pool->base + offset : NULL;
 }
 
-mempool_offset mempool_offset_of(struct mempool_pool *pool, const void *address)
+mempool_offset(mempool_offset_of)(struct mempool_pool *pool, const void *address)
 {
 	uint64_t offset;
 
-	if (!pool || (uintptr_t)address < (uintptr_t)pool->mapping->base)
+	if (!pool || (uintptr_t)address < (uintptr_t)pool->base)
 		return MEMPOOL_NULL;
-	offset = (uint64_t)((uintptr_t)address - (uintptr_t)pool->mapping->base);
+	offset = (uint64_t)((uintptr_t)address - (uintptr_t)pool->base);
 	return is_inside(pool, offset) ? offset : MEMPOOL_NULL;
 }

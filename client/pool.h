@@ -4,16 +4,23 @@
 #include <errno.h>
 
 #include "client/client.h"
+#include "client/heaps.h"
 #include "client/mapping.h"
 
 #define GUARD_BYTES 16u /* before, and at least as much after, each block of a guarded pool */
 
 struct mempool_pool {
+	/* what each alloc, free and address needs: one cache line */
+	uint8_t *base; /* the mapping's */
+	uint64_t first;
+	_Atomic uint64_t n_known; /* of the mapping, so many are known to be the pool's; a copy of mapping->n_known */
+	uint64_t n_bytes;	  /* mapped */
+	uint32_t slot;		  /* where threads have their heaps in this pool; 0: there are none */
+	enum mempool_fill fill;
+	struct heaps *heaps;	       /* counted; NULL: all goes by request */
 	struct mempool_client *client; /* counted */
 	struct mapping *mapping;       /* counted */
 	uint64_t id;
-	uint64_t first;
-	enum mempool_fill fill;
 	bool guard;
 	char name[72];
 	char label[96]; /* how sentences name it */

@@ -7,16 +7,18 @@
 #include <sys/mman.h>
 
 #include "client/mapping.h"
+#include "client/thread.h"
 
 static _Atomic uint64_t *page; /* generation of this process; 0: wiped by a fork */
 static uint64_t n_generations;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 
-/* A child has one thread, and mutexes that another of the parent's may have held: both lists begin anew. */
+/* A child has one thread, and mutexes that another of the parent's may have held: all lists begin anew. */
 static void forked(void)
 {
 	pthread_mutex_init(&mutex, NULL);
 	mapping_forget_all();
+	thread_forget_all();
 }
 
 static int make_page(void)

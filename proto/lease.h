@@ -149,15 +149,16 @@ static_assert(sizeof(struct lease_header) <= LEASE_PAGE_BYTES, "shared layout");
 
 /* An entry of `pages`: slab id + 1, or 0: the page is in no slab. Slabs begin and end at page boundaries. */
 
-/** lease_slot_at() - which slot of @slab starts @distance bytes behind its base. Return: false: none does */
+/**
+ * lease_slot_at() - which slot of a slab starts @distance bytes behind its base. Return: false: none does
+ *
+ * Exact below 2^32, which no slab reaches. Beyond, the product may wrap to any slot: that slot does not start there.
+ */
 static inline bool lease_slot_at(uint64_t distance, uint32_t slot_bytes, uint32_t n_slots, uint32_t reciprocal,
 				 uint32_t *slotp)
 {
-	uint64_t slot;
+	uint64_t slot = distance * reciprocal >> 32;
 
-	if (distance >= (uint64_t)slot_bytes * n_slots) /* at most 2^32: the product below cannot wrap */
-		return false;
-	slot = distance * reciprocal >> 32;
 	*slotp = (uint32_t)slot;
 	return slot < n_slots && slot * slot_bytes == distance;
 }

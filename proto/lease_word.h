@@ -128,8 +128,8 @@ static inline void lease_hint_raise(_Atomic uint32_t *hint)
 	lease_hint_set(hint, lease_hint_get(hint) + 1);
 }
 
-/** lease_count() - a heap's own counter, which nobody else writes */
+/** lease_count() - a heap's own counter, which nobody else writes: one aligned store, without the cost of an atomic one */
 static inline void lease_count(_Atomic uint64_t *counter)
 {
-	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + 1, memory_order_relaxed);
+	*(uint64_t *)counter += 1;
 }

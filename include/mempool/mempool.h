@@ -355,6 +355,37 @@ void *mempool_ptr(struct mempool_pool *pool, mempool_offset offset);
 /** mempool_offset_of() - an address's offset; 0 if outside the pool. */
 mempool_offset mempool_offset_of(struct mempool_pool *pool, const void *address);
 
+/* What every pool begins with, in this version of the library's ABI: so that the two above mostly need no call. */
+struct mempool_view {
+	char *base;
+	uint64_t first;	  /* offset of the first block that there can be */
+	uint64_t n_known; /* offsets below are the pool's; the library looks further */
+};
+
+static inline void *mempool_view_ptr(struct mempool_pool *pool, mempool_offset offset)
+{
+	const struct mempool_view *view = (const struct mempool_view *)pool;
+
+	if (!view || offset < view->first || offset >= __atomic_load_n(&view->n_known, __ATOMIC_RELAXED))
+		return mempool_ptr(pool, offset);
+	return view->base + offset;
+}
+
+static inline mempool_offset mempool_view_offset_of(struct mempool_pool *pool, const void *address)
+{
+	const struct mempool_view *view = (const struct mempool_view *)pool;
+	uint64_t offset =
+		view ? (uint64_t)((uintptr_t)address - (uintptr_t)view->base) : 0; /* huge for what is below */
+
+	if (!view || offset < view->first || offset >= __atomic_load_n(&view->n_known, __ATOMIC_RELAXED))
+		return mempool_offset_of(pool, address);
+	return offset;
+}
+
+/* Functions by these names exist, too: for their address, and for other languages. */
+#define mempool_ptr(pool, offset)	 mempool_view_ptr(pool, offset)
+#define mempool_offset_of(pool, address) mempool_view_offset_of(pool, address)
+
 /** mempool_usable_size() - bytes that may be used from @offset on, without guards; 0: no block starts there. */
 size_t mempool_usable_size(struct mempool_pool *pool, mempool_offset offset);
 

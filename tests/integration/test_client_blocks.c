@@ -70,9 +70,11 @@ static void test_free_bad_input_gets_exactly_its_answer(void **state)
 
 static void test_largest_free_can_be_had_to_the_last_granule(void **state)
 {
+	struct mempool_pool_options options = {.struct_size = sizeof(options), .lease = MEMPOOL_LEASE_OFF};
 	struct mempool_stats stats;
 
 	(void)state;
+	make_pool(1u << 20, &options); /* extents alone: idle slots of a slab are not `free` */
 	assert_true(mempool_alloc(pool, 1000) && mempool_alloc(pool, 50000));
 	while (!mempool_pool_stats(pool, &stats) && stats.largest_free)
 		assert_true(mempool_alloc(pool, stats.largest_free));
@@ -81,9 +83,12 @@ static void test_largest_free_can_be_had_to_the_last_granule(void **state)
 
 static void test_realloc_in_place_moved_and_refused(void **state)
 {
-	mempool_offset a = mempool_alloc(pool, 64), b, moved;
+	struct mempool_pool_options options = {.struct_size = sizeof(options), .lease = MEMPOOL_LEASE_OFF};
+	mempool_offset a, b, moved;
 
 	(void)state;
+	make_pool(1u << 20, &options); /* a slot would move: see the next */
+	a = mempool_alloc(pool, 64);
 	memset(mempool_ptr(pool, a), 7, 64);
 	assert_true(mempool_realloc(pool, a, 6400) == a);
 	assert_true(is_filled(a, 7, 64) && is_filled(a + 64, 0xCC, 6400 - 64));
@@ -104,6 +109,23 @@ static void test_realloc_in_place_moved_and_refused(void **state)
 	assert_int_equal(mempool_publish(pool, b, "named"), 0);
 	errno = 0;
 	assert_true(!mempool_realloc(pool, b, 1u << 20) && errno == EBUSY); /* it would have to move */
+}
+
+static void test_realloc_of_a_slot_stays_in_its_class(void **state)
+{
+	mempool_offset a = mempool_alloc(pool, 1000), moved;
+
+	(void)state;
+	memset(mempool_ptr(pool, a), 7, 1000);
+	assert_true(mempool_usable_size(pool, a) >= 1000);
+	assert_true(mempool_realloc(pool, a, 990) == a && mempool_realloc(pool, a, mempool_usable_size(pool, a)) == a);
+	moved = mempool_realloc(pool, a, 3000);
+	assert_true(moved && moved != a);
+	assert_true(is_filled(moved, 7, 1000) && is_filled(moved + 1024, 0xCC, 3000 - 1024));
+	assert_int_equal(mempool_free(pool, a), -EALREADY);
+	assert_true(!mempool_realloc(pool, a, 64) && errno == EALREADY);
+	assert_int_equal(mempool_free(pool, moved), 0);
+	assert_int_equal(used_now(), 0);
 }
 
 static void test_batch_is_all_or_none_beyond_one_frame(void **state)
@@ -167,6 +189,7 @@ int main(void)
 		TEST(test_free_bad_input_gets_exactly_its_answer),
 		TEST(test_largest_free_can_be_had_to_the_last_granule),
 		TEST(test_realloc_in_place_moved_and_refused),
+		TEST(test_realloc_of_a_slot_stays_in_its_class),
 		TEST(test_batch_is_all_or_none_beyond_one_frame),
 		TEST(test_fill_none_and_zero),
 	};

@@ -1,0 +1,174 @@
+#pragma once
+// SPDX-License-Identifier: MIT
+/*
+ * heap - one thread's free slots in one pool: a magazine of each size class, and the slabs that they come from
+ *
+ * Knows words, custody and descriptors; not how slabs are asked for, nor threads. A heap is used by one thread at a time.
+ */
+#include "client/lease_map.h"
+#include "proto/size_class.h"
+
+struct heap_slot {
+	uint64_t offset;
+	_Atomic uint16_t *word;
+};
+
+struct magazine {		  /* of one class; no storage before its first slot */
+	struct heap_slot *top;	  /* one above the last in */
+	struct heap_slot *bottom; /* first in */
+	struct heap_slot *limit;
+	uint32_t capacity; /* slots, once there is storage */
+	uint32_t unused;
+};
+
+#define HEAP_HOT 8u /* slabs that a flush has just put slots into: simply picked */
+
+struct shelf {		 /* where a class's magazine is filled from */
+	uint32_t *slabs; /* ids that the heap was granted, some of them lost since */
+	uint32_t n_slabs, room;
+	uint32_t cursor;
+	uint32_t hot[HEAP_HOT]; /* id + 1 */
+	uint32_t n_hot;		/* ever put in; the place of the next is n_hot % HEAP_HOT */
+	uint32_t wait;		/* allocations by request before the daemon is asked again */
+	bool is_dry;		/* the last walk found nothing, and nothing came back since */
+	bool has_busy;		/* the last walk passed one over */
+};
+
+#define HEAP_RETURNS 32u /* slabs that look empty, before the daemon is told: simply picked */
+
+struct heap {
+	/* read by each alloc and free */
+	uint16_t live, cached; /* its two words */
+	uint32_t n_slabs;
+	uint64_t first_page, n_pages, n_words;
+	const _Atomic uint32_t *pages;
+	const struct lease_slab *slabs;
+	_Atomic uint16_t *words;
+	struct lease_heap *shared;
+	/*
+	 * Magazine that the heap's last act was to pop from; NULL: it was something else. What was popped lies right above its top,
+	 * and the word cannot have become this heap's again in another shape: that takes an act of the heap.
+	 */
+	struct magazine *last;
+	struct magazine magazines[SIZE_CLASS_N];
+	/* the rest */
+	struct lease_map map;
+	uint32_t number;
+	uint32_t seen_pressure, seen_returned;
+	uint32_t n_returns;
+	uint32_t returns[HEAP_RETURNS];
+	uint64_t pool_bytes;
+	uint64_t large_bytes, large_limit; /* cached in classes above SIZE_CLASS_CUT_MAX */
+	struct shelf shelves[SIZE_CLASS_N];
+};
+
+enum {
+	HEAP_E_EMPTY = 1, /* no slot of the class: lease slabs, or ask for the block */
+	HEAP_E_REQUEST,	  /* the daemon's business: no slot, or one with a record */
+};
+
+/** heap_init() - @number: from the daemon; @map is copied; @pool_bytes: of the data segment, all offsets are below */
+void heap_init(struct heap *heap, const struct lease_map *map, uint32_t number, uint64_t pool_bytes);
+/** heap_deinit() - frees memory; what is cached has been flushed, or is for the daemon to sweep */
+void heap_deinit(struct heap *heap);
+
+/** heap_alloc() - Return: 0; HEAP_E_EMPTY; -ESTALE the pool is destroyed */
+int heap_alloc(struct heap *heap, uint32_t size_class, uint64_t *offsetp) MUST_CHECK;
+/** heap_wants() - slabs of the class to lease now; 0: none, it was refused a while ago */
+uint32_t heap_wants(struct heap *heap, uint32_t size_class);
+/** heap_grant() - @ids: of the class, in this heap's name. Without memory to remember them they are the daemon's to recall */
+void heap_grant(struct heap *heap, uint32_t size_class, uint32_t n, const uint32_t ids[]);
+/** heap_refused() - not asked again for a while; every slab that it knows is looked at once, whatever the hints say */
+void heap_refused(struct heap *heap, uint32_t size_class);
+
+/**
+ * heap_free() - @offset: any number
+ * Return: 0; HEAP_E_REQUEST; -EALREADY free already; -EFAULT inside a slab, and no slot starts there
+ */
+int heap_free(struct heap *heap, uint64_t offset) MUST_CHECK;
+/** heap_take() - make another session's slot this heap's. Return: 0; HEAP_E_REQUEST; -ESTALE not @session's; -EALREADY; -EFAULT */
+int heap_take(struct heap *heap, uint64_t offset, uint64_t session) MUST_CHECK;
+/** heap_slot_bytes() - of the live slot at @offset that has no record. Return: 0; as heap_free() */
+int heap_slot_bytes(struct heap *heap, uint64_t offset, uint64_t *bytesp) MUST_CHECK;
+/** heap_flush() - all that is cached goes back to its slabs */
+void heap_flush(struct heap *heap);
+/** heap_returns() - take the ids of slabs that look empty, when enough of them have gathered. Return: how many */
+uint32_t heap_returns(struct heap *heap, uint32_t ids[HEAP_RETURNS]);
+
+/* ---- the common path ---- */
+
+/* Class of a size up to SIZE_CLASS_CUT_MAX, by granules: no branch that sizes at random would mispredict. */
+extern const uint8_t heap_classes[SIZE_CLASS_CUT_MAX / 16];
+
+static inline uint32_t heap_class_of(uint64_t size)
+{
+	return heap_classes[(size - 1) / 16];
+}
+
+/** heap_pop() - one of @size_class, below SIZE_CLASS_CUT_N. Return: it; NULL: heap_alloc() must look */
+static inline const struct heap_slot *heap_pop(struct heap *heap, uint32_t size_class)
+{
+	struct magazine *magazine = &heap->magazines[size_class];
+	struct heap_slot *top = magazine->top;
+
+	if (__builtin_expect(top == magazine->bottom, 0))
+		return NULL;
+	magazine->top = --top;
+	heap->last = magazine;
+	lease_word_keep(top->word, heap->live);
+	lease_count(&heap->shared->n_alloc);
+	return top;
+}
+
+/* The block that was allocated last, freed before anything else was done: all is at hand. */
+static inline bool heap_unpop(struct heap *heap, struct magazine *magazine, uint64_t offset)
+{
+	struct heap_slot *top = magazine->top;
+
+	if (top->offset != offset || lease_word_peek(top->word) != heap->live)
+		return false;
+	lease_word_keep(top->word, heap->cached);
+	magazine->top = top + 1;
+	lease_count(&heap->shared->n_free);
+	return true;
+}
+
+/** heap_push() - free the heap's own block. Return: false: heap_free() must look */
+static inline bool heap_push(struct heap *heap, uint64_t offset)
+{
+	uint64_t page = offset / LEASE_PAGE_BYTES - heap->first_page, index; /* huge if below first */
+	const struct lease_slab *slab;
+	_Atomic uint16_t *word;
+	struct magazine *magazine = heap->last;
+	struct heap_slot *top;
+	uint32_t id, slot, size_class;
+
+	heap->last = NULL;
+	if (magazine && heap_unpop(heap, magazine, offset))
+		return true;
+	if (__builtin_expect(page >= heap->n_pages, 0))
+		return false;
+	id = atomic_load_explicit(&heap->pages[page], memory_order_relaxed) - 1;
+	if (__builtin_expect(id >= heap->n_slabs, 0))
+		return false;
+	slab = &heap->slabs[id];
+	if (__builtin_expect(!lease_slot_at(offset - LEASE_FIELD(slab->base), LEASE_FIELD(slab->slot_bytes),
+					    LEASE_FIELD(slab->n_slots), LEASE_FIELD(slab->reciprocal), &slot),
+			     0))
+		return false;
+	index = (uint64_t)LEASE_FIELD(slab->first_word) + slot;
+	size_class = LEASE_FIELD(slab->size_class);
+	if (__builtin_expect(index >= heap->n_words || size_class >= SIZE_CLASS_CUT_N, 0))
+		return false;
+	word = &heap->words[index];
+	magazine = &heap->magazines[size_class];
+	top = magazine->top;
+	if (__builtin_expect(lease_word_peek(word) != heap->live || top == magazine->limit, 0))
+		return false;
+	lease_word_keep(word, heap->cached);
+	top->offset = offset;
+	top->word = word;
+	magazine->top = top + 1;
+	lease_count(&heap->shared->n_free);
+	return true;
+}

@@ -1,0 +1,453 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Happy path: a thread's first call in a pool asks for a heap number, and with the session's first comes the lease segment; then
+ * the thread's table leads to its heap. Failures: no leases here (small, guarded or `lease off` pools): never asked again; no
+ * number left: asked again after a while; meanwhile everything goes by request. On close: the heaps are taken out of the tables,
+ * threads inside are waited for, then the closer alone has them.
+ */
+#include "client/heaps.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define NUMBERS_WAIT 256u /* long ways through a pool until a heap number is asked for again: simply picked */
+
+struct seat {		  /* a heap, and who is on it */
+	struct heap heap; /* first: tables lead here */
+	struct heaps *heaps;
+	struct seat *next;
+	bool is_free;
+};
+
+struct heaps {
+	struct heaps *next;
+	struct mempool_client *client; /* not counted: it outlives this */
+	uint64_t pool, data_bytes;
+	uint32_t slot;
+	/* by thread_lock() */
+	uint32_t n_handles;
+	struct lease_map map; /* base NULL: none yet */
+	struct seat *seats;
+	bool is_over;		 /* of the session, or of the pool */
+	_Atomic bool is_refused; /* no leases here, ever */
+	_Atomic uint32_t wait;	 /* before a number is asked for again */
+};
+
+/* ---- open and close ---- */
+
+static struct heaps *heaps_new(struct mempool_client *client, uint64_t pool, uint64_t data_bytes)
+{
+	struct heaps *heaps = calloc(1, sizeof(*heaps));
+
+	if (!heaps)
+		return NULL;
+	heaps->slot = thread_slot_take(client->generation);
+	if (!heaps->slot) {
+		free(heaps);
+		return NULL;
+	}
+	heaps->client = client;
+	heaps->pool = pool;
+	heaps->data_bytes = data_bytes;
+	heaps->next = client->heaps;
+	client->heaps = heaps;
+	return heaps;
+}
+
+struct heaps *heaps_open(struct mempool_client *client, uint64_t pool, uint64_t data_bytes)
+{
+	struct heaps *heaps;
+
+	thread_lock();
+	for (heaps = client->heaps; heaps; heaps = heaps->next)
+		if (heaps->pool == pool && heaps->data_bytes == data_bytes && !heaps->is_over)
+			break;
+	if (!heaps)
+		heaps = heaps_new(client, pool, data_bytes);
+	if (heaps)
+		heaps->n_handles++;
+	thread_unlock();
+	return heaps;
+}
+
+static void free_seats(struct heaps *heaps)
+{
+	for (struct seat *seat = heaps->seats, *next; seat; seat = next) {
+		next = seat->next;
+		heap_deinit(&seat->heap);
+		free(seat);
+	}
+	heaps->seats = NULL;
+}
+
+static void heaps_free_all(struct heaps *heaps)
+{
+	struct heaps **at = &heaps->client->heaps;
+
+	while (*at != heaps)
+		at = &(*at)->next;
+	*at = heaps->next;
+	thread_slot_give(heaps->slot);
+	free(heaps);
+}
+
+static bool is_destroyed(const struct heaps *heaps)
+{
+	return heaps->map.base &&
+	       atomic_load_explicit(&heaps->map.header->flags, memory_order_relaxed) & LEASE_DESTROYED;
+}
+
+/* Nobody has a handle, so nobody is inside or comes. Other sessions may want what is cached. */
+static void settle(struct heaps *heaps)
+{
+	for (struct seat *seat = heaps->seats; seat; seat = seat->next) {
+		if (!heaps->is_over)
+			heap_flush(&seat->heap);
+		seat->is_free = true;
+	}
+	if (!heaps->is_over)
+		return; /* a later open finds the numbers again */
+	free_seats(heaps);
+	lease_map_close(&heaps->map);
+}
+
+static void forget(struct heaps *heaps)
+{
+	heaps->map = (struct lease_map){0}; /* not mapped in a forked child */
+	free_seats(heaps);
+	free(heaps);
+}
+
+void heaps_close(struct heaps *heaps)
+{
+	bool is_last;
+
+	if (!heaps)
+		return;
+	if (!process_is(heaps->client->generation)) {
+		if (!--heaps->n_handles)
+			forget(heaps);
+		return;
+	}
+	thread_lock();
+	is_last = !--heaps->n_handles;
+	heaps->is_over |= is_last && is_destroyed(heaps);
+	if (is_last)
+		thread_take_heaps(heaps->slot);
+	thread_unlock();
+	if (!is_last)
+		return;
+	thread_wait_outside(heaps->slot);
+	thread_lock();
+	if (!heaps->n_handles) { /* nobody has opened it again meanwhile */
+		settle(heaps);
+		if (heaps->is_over)
+			heaps_free_all(heaps);
+	}
+	thread_unlock();
+}
+
+uint32_t heaps_slot(const struct heaps *heaps)
+{
+	return heaps ? heaps->slot : 0;
+}
+
+/* With the lock. Who comes from now on finds no heap. */
+static struct heaps *begin_end(struct mempool_client *client)
+{
+	struct heaps *heaps = client->heaps;
+
+	while (heaps && heaps->is_over)
+		heaps = heaps->next;
+	if (heaps) {
+		heaps->is_over = true;
+		thread_take_heaps(heaps->slot);
+	}
+	return heaps;
+}
+
+void heaps_end(struct mempool_client *client)
+{
+	for (;;) {
+		struct heaps *heaps;
+
+		thread_lock();
+		heaps = begin_end(client);
+		thread_unlock();
+		if (!heaps)
+			return;
+		thread_wait_outside(heaps->slot);
+		thread_lock();
+		settle(heaps);
+		if (!heaps->n_handles)
+			heaps_free_all(heaps);
+		thread_unlock();
+	}
+}
+
+/* ---- the way in ---- */
+
+/* With the lock. The next thread finds what was cached given back, and the number free. */
+static void leave_seat(struct heap *heap)
+{
+	struct seat *seat = (struct seat *)heap;
+
+	heap_flush(heap);
+	seat->is_free = true;
+}
+
+static void sit(struct seat *seat)
+{
+	seat->is_free = false;
+	atomic_store_explicit(&thread_self.heaps[seat->heaps->slot], &seat->heap, memory_order_release);
+}
+
+static bool sit_on_free(struct heaps *heaps)
+{
+	struct seat *seat = heaps->seats;
+
+	while (seat && !seat->is_free)
+		seat = seat->next;
+	if (seat)
+		sit(seat);
+	return seat;
+}
+
+static int ask_number(struct heaps *heaps, bool wants_segment, struct call *call)
+{
+	Mempool__Wire__OpenHeap open = MEMPOOL__WIRE__OPEN_HEAP__INIT;
+	int r;
+	REQUEST(request, OPEN_HEAP, open_heap, open);
+
+	SET(open, pool, heaps->pool);
+	SET(open, wants_segment, wants_segment);
+	r = client_call(heaps->client, &request, heaps->pool, "the first call of a thread in a pool", call);
+	if (r)
+		return r;
+	if (call->reply->result_case == MEMPOOL__WIRE__REPLY__RESULT_HEAP && call->reply->heap &&
+	    (!wants_segment || call->fd >= 0))
+		return 0;
+	call_deinit(call);
+	return error_set(-EPROTO, "the first call of a thread in a pool: the daemon answered without a heap");
+}
+
+/* With the lock. */
+static int add_seat(struct heaps *heaps, const struct call *call)
+{
+	uint32_t number = call->reply->heap->heap;
+	struct seat *seat;
+	int r = 0;
+
+	if (heaps->is_over)
+		return HEAP_E_REQUEST;
+	if (!heaps->map.base)
+		r = call->fd < 0 ? HEAP_E_REQUEST
+				 : lease_map_open(&heaps->map, call->fd, call->reply->heap->lease_bytes);
+	if (r)
+		return r == HEAP_E_REQUEST ? r : error_set(r, "the lease segment of a pool cannot be mapped");
+	if (!number || number >= heaps->map.n_heaps)
+		return error_set(-EPROTO, "the daemon gave a heap number that the lease segment has no room for");
+	seat = malloc(sizeof(*seat));
+	if (!seat)
+		return error_set(-ENOMEM, "alloc or free: this process is out of memory");
+	heap_init(&seat->heap, &heaps->map, number, heaps->data_bytes);
+	seat->heaps = heaps;
+	seat->next = heaps->seats;
+	heaps->seats = seat;
+	sit(seat);
+	return 0;
+}
+
+static int ask_seat(struct heaps *heaps, bool wants_segment)
+{
+	struct call call;
+	int r;
+
+	if (atomic_load(&heaps->wait)) {
+		atomic_fetch_sub(&heaps->wait, 1);
+		return HEAP_E_REQUEST;
+	}
+	r = ask_number(heaps, wants_segment, &call);
+	if (r == -EOPNOTSUPP)
+		heaps->is_refused = true;
+	else if (r)
+		atomic_store(&heaps->wait, NUMBERS_WAIT);
+	if (r)
+		return r == -ETIMEDOUT || r == -EHOSTDOWN || r == -ENOTCONN || r == -ECHILD ? r : HEAP_E_REQUEST;
+	thread_lock();
+	r = add_seat(heaps, &call);
+	thread_unlock();
+	call_deinit(&call);
+	if (r < 0) {
+		atomic_store(&heaps->wait, NUMBERS_WAIT); /* by request it may go well */
+		r = HEAP_E_REQUEST;
+	}
+	return r;
+}
+
+static int find_seat(struct heaps *heaps)
+{
+	bool is_refused, is_first, found = false;
+
+	if (!process_is(heaps->client->generation) || thread_begin(heaps->client->generation, leave_seat))
+		return HEAP_E_REQUEST; /* which says what is wrong */
+	thread_lock();
+	is_refused = heaps->is_refused || heaps->is_over;
+	is_first = !heaps->map.base;
+	if (!is_refused)
+		found = sit_on_free(heaps);
+	thread_unlock();
+	return is_refused ? HEAP_E_REQUEST : found ? 0 : ask_seat(heaps, is_first);
+}
+
+/* Return: 0: inside, thread_leave() later; else outside */
+static int enter(struct heaps *heaps, struct heap **heapp)
+{
+	int r;
+
+	if (!heaps)
+		return HEAP_E_REQUEST;
+	*heapp = thread_enter(heaps->slot);
+	if (*heapp)
+		return 0;
+	thread_leave();
+	r = find_seat(heaps);
+	if (r)
+		return r;
+	*heapp = thread_enter(heaps->slot);
+	if (*heapp)
+		return 0;
+	thread_leave(); /* closed meanwhile */
+	return HEAP_E_REQUEST;
+}
+
+/* ---- leases ---- */
+
+static int ask_slabs(struct heaps *heaps, uint32_t number, uint32_t size_class, uint32_t n_wanted, struct call *call)
+{
+	Mempool__Wire__LeaseSlabs lease = MEMPOOL__WIRE__LEASE_SLABS__INIT;
+	int r;
+	REQUEST(request, LEASE_SLABS, lease_slabs, lease);
+
+	SET(lease, pool, heaps->pool);
+	SET(lease, heap, number);
+	SET(lease, size_class, size_class);
+	SET(lease, n_wanted, n_wanted);
+	r = client_call(heaps->client, &request, heaps->pool, "alloc", call);
+	if (!r && (call->reply->result_case != MEMPOOL__WIRE__REPLY__RESULT_SLABS || !call->reply->slabs ||
+		   !call->reply->slabs->n_slabs)) {
+		call_deinit(call);
+		r = error_set(-EPROTO, "alloc: the daemon answered without slabs");
+	}
+	return r;
+}
+
+/* Return: 0: there may be slots now; HEAP_E_REQUEST, or the request's error if another request would meet the same */
+static int lease(struct heaps *heaps, uint32_t number, uint32_t size_class, uint32_t n_wanted)
+{
+	struct call call;
+	struct heap *heap;
+	int asked = ask_slabs(heaps, number, size_class, n_wanted, &call);
+	int r = asked == -ETIMEDOUT || asked == -EHOSTDOWN || asked == -ENOTCONN ? asked : 0;
+
+	if (!r)
+		r = enter(heaps, &heap);
+	if (!r) {
+		if (asked)
+			heap_refused(heap, size_class);
+		else
+			heap_grant(heap, size_class, (uint32_t)call.reply->slabs->n_slabs, call.reply->slabs->slabs);
+		thread_leave();
+	}
+	if (!asked)
+		call_deinit(&call);
+	return r;
+}
+
+/* A hint for the daemon, which is lost at no loss. */
+static void tell_returns(struct heaps *heaps, uint32_t n, uint32_t ids[])
+{
+	Mempool__Wire__ReturnSlabs give = MEMPOOL__WIRE__RETURN_SLABS__INIT;
+	REQUEST(request, RETURN_SLABS, return_slabs, give);
+
+	SET(give, pool, heaps->pool);
+	give.n_slabs = n;
+	give.slabs = ids;
+	(void)!client_do(heaps->client, &request, heaps->pool, "return of slabs");
+}
+
+/* ---- calls ---- */
+
+int heaps_alloc(struct heaps *heaps, uint32_t size_class, uint64_t *offsetp)
+{
+	for (unsigned attempt = 0;; attempt++) {
+		uint32_t n_wanted, number;
+		struct heap *heap;
+		int r = enter(heaps, &heap);
+
+		if (r)
+			return r;
+		r = heap_alloc(heap, size_class, offsetp);
+		n_wanted = r == HEAP_E_EMPTY && attempt < 2 ? heap_wants(heap, size_class) : 0;
+		number = heap->number;
+		thread_leave();
+		if (r != HEAP_E_EMPTY)
+			return r;
+		if (!n_wanted)
+			return HEAP_E_REQUEST;
+		r = lease(heaps, number, size_class, n_wanted);
+		if (r)
+			return r;
+	}
+}
+
+int heaps_free(struct heaps *heaps, uint64_t offset)
+{
+	uint32_t ids[HEAP_RETURNS], n;
+	struct heap *heap;
+	int r = enter(heaps, &heap);
+
+	if (r)
+		return HEAP_E_REQUEST; /* which is queued where this was not, and so is done */
+	r = heap_free(heap, offset);
+	n = heap_returns(heap, ids);
+	thread_leave();
+	if (n)
+		tell_returns(heaps, n, ids);
+	return r;
+}
+
+int heaps_take(struct heaps *heaps, uint64_t offset, uint64_t session)
+{
+	struct heap *heap;
+	int r = enter(heaps, &heap);
+
+	if (r)
+		return r;
+	r = heap_take(heap, offset, session);
+	thread_leave();
+	return r;
+}
+
+int heaps_slot_bytes(struct heaps *heaps, uint64_t offset, uint64_t *bytesp)
+{
+	struct heap *heap;
+	int r = enter(heaps, &heap);
+
+	if (r)
+		return r;
+	r = heap_slot_bytes(heap, offset, bytesp);
+	thread_leave();
+	return r;
+}
+
+bool heaps_flush(struct heaps *heaps)
+{
+	struct heap *heap = thread_enter(heaps_slot(heaps));
+
+	if (heap)
+		heap_flush(heap);
+	thread_leave();
+	return heap;
+}

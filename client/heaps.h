@@ -1,0 +1,34 @@
+#pragma once
+// SPDX-License-Identifier: MIT
+/*
+ * heaps - a session's heaps in one pool, one for each of its threads, over the leases that the daemon gives
+ *
+ * All handles of a session on a pool share one. A thread that ends leaves its heap to the session's next; the daemon's number
+ * stays with the heap. Nobody waits for the daemon while inside a heap.
+ */
+#include "client/client.h"
+#include "client/heap.h"
+#include "client/thread.h"
+
+struct heaps;
+
+/**
+ * heaps_open() - the session's heaps in a pool, counted: heaps_close() each
+ * @data_bytes: length of the data's mapping
+ * Return: NULL: there can be none, and everything goes by request
+ */
+struct heaps *heaps_open(struct mempool_client *client, uint64_t pool, uint64_t data_bytes);
+/** heaps_close() - with the last: what the threads cache goes back to the pool; blocks stay */
+void heaps_close(struct heaps *heaps);
+/** heaps_slot() - for thread_enter() */
+uint32_t heaps_slot(const struct heaps *heaps);
+/** heaps_end() - the session is over, or about to be: nobody gets into a heap of it any more. Waits for those who are */
+void heaps_end(struct mempool_client *client);
+
+/* All return as the calls of heap.h do, HEAP_E_REQUEST where there is no heap; or a negative errno of a request, its sentence set. */
+int heaps_alloc(struct heaps *heaps, uint32_t size_class, uint64_t *offsetp) MUST_CHECK;
+int heaps_free(struct heaps *heaps, uint64_t offset) MUST_CHECK;
+int heaps_take(struct heaps *heaps, uint64_t offset, uint64_t session) MUST_CHECK;
+int heaps_slot_bytes(struct heaps *heaps, uint64_t offset, uint64_t *bytesp) MUST_CHECK;
+/** heaps_flush() - what this thread caches. Return: whether it may have cached anything */
+bool heaps_flush(struct heaps *heaps);

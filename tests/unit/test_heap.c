@@ -1,0 +1,614 @@
+// SPDX-License-Identifier: MIT
+/* Heaps over a lease segment in memory; the daemon's part is played by tests/lib/lease_world.c. */
+#include "client/heap.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tests/lib/lease_world.h"
+#include "tests/lib/rnd.h"
+#include "tests/lib/test.h"
+
+#define DATA_BYTES (UINT64_C(8) << 20)
+#define N_HEAPS	   3u
+#define N_LIVE	   4000u
+
+struct setting {
+	struct lease_world world;
+	struct heap heaps[N_HEAPS + 1]; /* by number; [0] is nobody */
+};
+
+static int setup(void **state)
+{
+	struct setting *setting = malloc(sizeof(*setting));
+
+	assert_non_null(setting);
+	lease_world_init(&setting->world, DATA_BYTES, 128);
+	for (uint32_t k = 1; k <= N_HEAPS; k++) {
+		lease_world_open(&setting->world, k, 100 + k);
+		memset(&setting->heaps[k], 0xff, sizeof(setting->heaps[k]));
+		heap_init(&setting->heaps[k], &setting->world.map, k, DATA_BYTES);
+	}
+	*state = setting;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct setting *setting = *state;
+
+	for (uint32_t k = 1; k <= N_HEAPS; k++)
+		heap_deinit(&setting->heaps[k]);
+	lease_world_deinit(&setting->world);
+	free(setting);
+	return 0;
+}
+
+static uint32_t slots_of(uint32_t size_class)
+{
+	uint64_t n = (16u << 10) / size_class_bytes(size_class);
+
+	return size_class >= SIZE_CLASS_CUT_N ? 1 : n < 4 ? 4 : (uint32_t)n;
+}
+
+static uint64_t alloc(struct setting *s, uint32_t k, uint64_t size)
+{
+	uint32_t size_class = size_class_of(size);
+
+	return lease_world_alloc(&s->world, &s->heaps[k], size_class, slots_of(size_class));
+}
+
+static uint16_t word_at(struct setting *s, uint64_t offset)
+{
+	uint32_t id;
+	_Atomic uint16_t *word = lease_world_word(&s->world, offset, &id);
+
+	assert_non_null(word);
+	return atomic_load(word);
+}
+
+/* ---- single steps ---- */
+
+static void test_alloc_gives_a_live_slot_of_its_class(void **state)
+{
+	struct setting *s = *state;
+
+	for (uint64_t size = 1; size <= SIZE_CLASS_BYTES_MAX / 8; size += size / 3 + 1) {
+		uint64_t offset = alloc(s, 1, size), bytes = 0;
+
+		assert_int_not_equal(offset, 0);
+		assert_int_equal(word_at(s, offset), lease_live_of(1));
+		assert_int_equal(heap_slot_bytes(&s->heaps[1], offset, &bytes), 0);
+		assert_int_equal(bytes, size_class_bytes(size_class_of(size)));
+		assert_int_equal(lease_world_free(&s->heaps[1], offset), 0);
+		assert_int_equal(word_at(s, offset), lease_cached_by(1));
+		assert_int_equal(alloc(s, 1, size), offset); /* the warm one first */
+		assert_int_equal(lease_world_free(&s->heaps[1], offset), 0);
+	}
+}
+
+static void test_class_table_is_size_class(void **state)
+{
+	(void)state;
+	for (uint64_t size = 1; size <= SIZE_CLASS_CUT_MAX; size++)
+		assert_int_equal(heap_class_of(size), size_class_of(size));
+}
+
+static void test_free_twice_is_already(void **state)
+{
+	struct setting *s = *state;
+	uint64_t small = alloc(s, 1, 64), large = alloc(s, 1, 100000);
+
+	assert_int_equal(lease_world_free(&s->heaps[1], small), 0);
+	assert_int_equal(lease_world_free(&s->heaps[1], small), -EALREADY);
+	assert_int_equal(lease_world_free(&s->heaps[2], small), -EALREADY);
+	assert_int_equal(lease_world_free(&s->heaps[1], large), 0);
+	assert_int_equal(lease_world_free(&s->heaps[1], large), -EALREADY);
+	heap_flush(&s->heaps[1]);
+	assert_int_equal(word_at(s, small), LEASE_FREE);
+	assert_int_equal(lease_world_free(&s->heaps[1], small), -EALREADY);
+	assert_int_equal(lease_world_free(&s->heaps[2], large), -EALREADY);
+}
+
+static void test_free_of_another_heaps_block_keeps_the_slot(void **state)
+{
+	struct setting *s = *state;
+	uint64_t small = alloc(s, 1, 64), large = alloc(s, 1, 100000);
+
+	assert_int_equal(lease_world_free(&s->heaps[2], small), 0);
+	assert_int_equal(word_at(s, small), lease_cached_by(2));
+	assert_int_equal(alloc(s, 2, 64), small);
+	assert_int_equal(lease_world_free(&s->heaps[2], large), 0);
+	assert_int_equal(word_at(s, large), lease_cached_by(2));
+	assert_int_equal(alloc(s, 2, 100000), large);
+	assert_int_equal(lease_world_free(&s->heaps[1], small), 0);
+	assert_int_equal(lease_world_free(&s->heaps[1], large), 0);
+}
+
+static void test_free_of_what_is_no_slot(void **state)
+{
+	struct setting *s = *state;
+	uint64_t offset = alloc(s, 1, 80), id_base;
+	uint32_t id;
+
+	assert_non_null(lease_world_word(&s->world, offset, &id));
+	id_base = s->world.slabs[id].base;
+	for (uint64_t inside = 1; inside < 80; inside++)
+		assert_int_equal(lease_world_free(&s->heaps[1], offset + inside), -EFAULT);
+	/* the tail behind the last slot, and what lies outside every slab */
+	for (uint64_t at = id_base + s->world.slabs[id].n_slots * UINT64_C(80); at < id_base + 16384; at += 8)
+		assert_int_equal(lease_world_free(&s->heaps[1], at), -EFAULT);
+	for (unsigned bit = 0; bit < 64; bit++) {
+		uint64_t far = UINT64_C(1) << bit;
+
+		if (far < id_base || far >= id_base + 16384)
+			assert_int_equal(lease_world_free(&s->heaps[1], far), HEAP_E_REQUEST);
+		assert_int_equal(lease_world_free(&s->heaps[1], DATA_BYTES + far), HEAP_E_REQUEST);
+	}
+	assert_int_equal(lease_world_free(&s->heaps[1], 1), HEAP_E_REQUEST);
+	assert_int_equal(lease_world_free(&s->heaps[1], UINT64_MAX), HEAP_E_REQUEST);
+	assert_int_equal(lease_world_free(&s->heaps[1], DATA_BYTES - 1), HEAP_E_REQUEST);
+	assert_int_equal(word_at(s, offset), lease_live_of(1));
+}
+
+static void test_pinned_and_the_pools_slots_are_the_daemons(void **state)
+{
+	struct setting *s = *state;
+	uint64_t offset = alloc(s, 1, 64), bytes;
+
+	assert_true(lease_world_swap(&s->world, offset, lease_live_of(1), LEASE_PINNED));
+	assert_int_equal(lease_world_free(&s->heaps[1], offset), HEAP_E_REQUEST);
+	assert_int_equal(heap_take(&s->heaps[2], offset, 101), HEAP_E_REQUEST);
+	assert_int_equal(heap_slot_bytes(&s->heaps[1], offset, &bytes), HEAP_E_REQUEST);
+	assert_true(lease_world_swap(&s->world, offset, LEASE_PINNED, LEASE_POOLS));
+	assert_int_equal(lease_world_free(&s->heaps[2], offset), HEAP_E_REQUEST);
+	assert_int_equal(word_at(s, offset), LEASE_POOLS);
+}
+
+static void test_take_wants_the_senders_session(void **state)
+{
+	struct setting *s = *state;
+	uint64_t offset = alloc(s, 1, 64);
+
+	assert_int_equal(heap_take(&s->heaps[2], offset, 103), -ESTALE);
+	assert_int_equal(word_at(s, offset), lease_live_of(1));
+	assert_int_equal(heap_take(&s->heaps[2], offset, 101), 0);
+	assert_int_equal(word_at(s, offset), lease_live_of(2));
+	assert_int_equal(heap_take(&s->heaps[2], offset, 102), 0); /* its own already */
+	assert_int_equal(heap_take(&s->heaps[3], offset, 101), -ESTALE);
+	assert_int_equal(heap_take(&s->heaps[3], offset + 1, 101), -EFAULT);
+	assert_int_equal(lease_world_free(&s->heaps[2], offset), 0);
+	assert_int_equal(heap_take(&s->heaps[3], offset, 102), -EALREADY);
+}
+
+static void test_flush_gives_every_slot_back(void **state)
+{
+	struct setting *s = *state;
+	static uint64_t live[2000];
+
+	for (uint32_t i = 0; i < 2000; i++)
+		live[i] = alloc(s, 1, 48);
+	for (uint32_t i = 0; i < 2000; i++)
+		assert_int_equal(lease_world_free(&s->heaps[1], live[i]), 0);
+	heap_flush(&s->heaps[1]);
+	for (uint32_t id = 0; id < s->world.n_slabs; id++)
+		if (s->world.slabs[id].is_slab)
+			assert_true(lease_world_recall(&s->world, id));
+	/* what it still remembers of them is gone: other classes and heaps get the ids */
+	assert_int_not_equal(alloc(s, 2, 1000), 0);
+	assert_int_not_equal(alloc(s, 1, 48), 0);
+}
+
+static void test_slots_flushed_by_another_are_found_again(void **state)
+{
+	struct setting *s = *state;
+	uint32_t n_slabs = 0, n_after = 0;
+	static uint64_t live[2000];
+
+	for (uint32_t round = 0; round < 50; round++) { /* 1 allocates, 2 frees */
+		for (uint32_t i = 0; i < 2000; i++) {
+			live[i] = alloc(s, 1, 64);
+			assert_int_not_equal(live[i], 0);
+		}
+		for (uint32_t i = 0; i < 2000; i++)
+			assert_int_equal(lease_world_free(&s->heaps[2], live[i]), 0);
+		for (uint32_t id = 0, *n = round ? &n_after : &n_slabs; id < s->world.n_slabs; id++)
+			*n = id ? *n + s->world.slabs[id].is_slab : s->world.slabs[id].is_slab;
+	}
+	assert_in_range(n_after, n_slabs, n_slabs * 2); /* not more each round */
+}
+
+static void test_a_stopped_heaps_large_slot_can_be_taken_back(void **state)
+{
+	struct setting *s = *state;
+	uint64_t offset = alloc(s, 1, 100000), other;
+	uint32_t id;
+
+	assert_int_equal(lease_world_free(&s->heaps[1], offset), 0);
+	assert_non_null(lease_world_word(&s->world, offset, &id));
+	assert_true(lease_world_swap(&s->world, offset, lease_cached_by(1), LEASE_FREE));
+	assert_true(lease_world_recall(&s->world, id));
+	other = alloc(s, 2, 100000);
+	assert_int_equal(other, offset);
+	assert_int_not_equal(alloc(s, 1, 100000), offset);
+	assert_int_equal(word_at(s, other), lease_live_of(2));
+}
+
+static void test_pressure_empties_the_magazines(void **state)
+{
+	struct setting *s = *state;
+	uint64_t one = alloc(s, 1, 64), two = alloc(s, 1, 100000);
+
+	assert_int_equal(lease_world_free(&s->heaps[1], one), 0);
+	assert_int_equal(lease_world_free(&s->heaps[1], two), 0);
+	lease_hint_raise(&s->world.map.header->pressure);
+	assert_int_not_equal(alloc(s, 1, 2000), 0); /* the next slow path */
+	assert_int_equal(word_at(s, one), LEASE_FREE);
+	assert_int_equal(word_at(s, two), LEASE_FREE);
+}
+
+static void test_a_destroyed_pool_is_stale(void **state)
+{
+	struct setting *s = *state;
+	uint64_t offset;
+
+	atomic_fetch_or(&s->world.map.header->flags, LEASE_DESTROYED);
+	assert_int_equal(heap_alloc(&s->heaps[1], 3, &offset), -ESTALE);
+}
+
+static void test_zero_words_are_never_taken(void **state)
+{
+	struct setting *s = *state;
+	uint32_t id = lease_world_grant(&s->world, 1, 3, 64);
+	uint64_t offset;
+
+	for (uint32_t i = 0; i < 64; i++)
+		atomic_store(&s->world.map.words[s->world.slabs[id].first_word + i], 0);
+	heap_grant(&s->heaps[1], 3, 1, &id);
+	assert_int_equal(heap_alloc(&s->heaps[1], 3, &offset), HEAP_E_EMPTY);
+	assert_int_equal(lease_world_free(&s->heaps[1], s->world.slabs[id].base), HEAP_E_REQUEST);
+}
+
+/* ---- random sequences against a naive model ---- */
+
+struct block {
+	uint64_t offset, size;
+	uint32_t heap;
+};
+
+/* No two live blocks overlap, each word says what the model says, and every C(k) is in k's magazine once. */
+static void check(struct setting *s, const struct block *blocks, uint32_t n_blocks)
+{
+	uint32_t n_live = 0, n_cached = 0, n_words_live = 0, n_words_cached = 0;
+
+	for (uint32_t i = 0; i < n_blocks; i++) {
+		if (!blocks[i].offset)
+			continue;
+		n_live++;
+		assert_int_equal(word_at(s, blocks[i].offset), lease_live_of(blocks[i].heap));
+	}
+	for (uint32_t k = 1; k <= N_HEAPS; k++) {
+		uint64_t large = 0;
+
+		for (uint32_t class = 0; class < SIZE_CLASS_N; class ++) {
+			const struct magazine *m = &s->heaps[k].magazines[class];
+
+			for (const struct heap_slot *slot = m->bottom; slot != m->top; slot++, n_cached++) {
+				assert_int_equal(word_at(s, slot->offset), lease_cached_by(k));
+				assert_int_equal(atomic_load(slot->word), lease_cached_by(k));
+				large += class >= SIZE_CLASS_CUT_N ? size_class_bytes(class) : 0;
+			}
+		}
+		assert_int_equal(large, s->heaps[k].large_bytes);
+		assert_true(large <= s->heaps[k].large_limit + SIZE_CLASS_BYTES_MAX);
+	}
+	for (uint32_t id = 0; id < s->world.n_slabs; id++) {
+		const struct world_slab *slab = &s->world.slabs[id];
+
+		for (uint32_t i = 0; slab->is_slab && i < slab->n_slots; i++) {
+			uint16_t word = atomic_load(&s->world.map.words[slab->first_word + i]);
+
+			n_words_live += lease_is_live(word);
+			n_words_cached += lease_is_cached(word) && word != LEASE_FREE;
+			assert_true(lease_is_live(word) || lease_is_cached(word));
+		}
+		assert_int_equal(lease_custody_peek(&s->world.map.slabs[id].custody),
+				 slab->is_slab ? LEASE_IDLE : LEASE_DAEMON);
+	}
+	/* equal numbers, each of the one found in the other: the same sets, and nothing twice */
+	assert_int_equal(n_live, n_words_live);
+	assert_int_equal(n_cached, n_words_cached);
+}
+
+static uint64_t random_size(struct rnd *rnd)
+{
+	return rnd_below(rnd, 40) ? rnd_log(rnd, 1, 2048) : rnd_log(rnd, 1, 200000);
+}
+
+static void random_step(struct setting *s, struct rnd *rnd, struct block *blocks)
+{
+	struct block *block = &blocks[rnd_below(rnd, N_LIVE)];
+	uint32_t k = 1 + (uint32_t)rnd_below(rnd, N_HEAPS);
+
+	switch (rnd_below(rnd, 100)) {
+	case 0 ... 1:
+		heap_flush(&s->heaps[k]);
+		break;
+	case 2 ... 4:
+		(void)lease_world_recall(&s->world, (uint32_t)rnd_below(rnd, s->world.n_slabs));
+		break;
+	case 5: /* k dies, and its number begins anew */
+		heap_deinit(&s->heaps[k]);
+		lease_world_sweep(&s->world, k);
+		for (uint32_t i = 0; i < N_LIVE; i++)
+			if (blocks[i].heap == k)
+				blocks[i] = (struct block){0};
+		lease_world_open(&s->world, k, 100 + k);
+		heap_init(&s->heaps[k], &s->world.map, k, DATA_BYTES);
+		break;
+	case 6 ... 10:
+		if (block->offset) {
+			assert_int_equal(heap_take(&s->heaps[k], block->offset, 100 + block->heap), 0);
+			block->heap = k;
+		}
+		break;
+	case 11 ... 12:
+		lease_hint_raise(&s->world.map.header->pressure);
+		break;
+	default:
+		if (block->offset) {
+			uint32_t by = rnd_below(rnd, 3) ? block->heap : k;
+
+			assert_int_equal(lease_world_free(&s->heaps[by], block->offset), 0);
+			assert_int_equal(lease_world_free(&s->heaps[k], block->offset), -EALREADY);
+			*block = (struct block){0};
+		} else {
+			uint64_t size = random_size(rnd), offset = alloc(s, k, size);
+
+			if (offset)
+				*block = (struct block){offset, size, k};
+		}
+	}
+}
+
+static void test_random_steps_keep_the_books(void **state)
+{
+	static struct block blocks[N_LIVE];
+	struct rnd rnd;
+
+	rnd_init(&rnd, rnd_seed_from_env_or_time());
+	memset(blocks, 0, sizeof(blocks));
+	for (uint32_t i = 0; i < 200000; i++) {
+		random_step(*state, &rnd, blocks);
+		if (i % 512 < 4) /* all is read: not after each of so many */
+			check(*state, blocks, N_LIVE);
+	}
+	check(*state, blocks, N_LIVE);
+}
+
+/* Few slots and heaps, so that every step can be followed by a look at everything. */
+static void test_random_steps_keep_the_books_each(void **state)
+{
+	static struct block blocks[N_LIVE];
+	struct rnd rnd;
+
+	rnd_init(&rnd, rnd_seed_from_env_or_time());
+	memset(blocks, 0, sizeof(blocks));
+	for (uint32_t i = 0; i < 3000; i++) {
+		random_step(*state, &rnd, blocks);
+		check(*state, blocks, N_LIVE);
+	}
+}
+
+/* ---- a hostile segment ---- */
+
+/* The guard page behind the segment and the sanitizers see what goes outside. */
+static void test_random_bytes_crash_nothing(void **state)
+{
+	struct setting *s = *state;
+	struct rnd rnd;
+	uint64_t from = s->world.map.header->heaps_at;
+
+	rnd_init(&rnd, rnd_seed_from_env_or_time());
+	for (uint32_t round = 0; round < 40; round++) {
+		uint64_t offsets[64] = {0};
+
+		for (uint32_t i = 0; i < 20000; i++) {
+			uint32_t k = 1 + (uint32_t)rnd_below(&rnd, N_HEAPS),
+				 class = (uint32_t)rnd_below(&rnd, SIZE_CLASS_N);
+			uint64_t *offset = &offsets[rnd_below(&rnd, 64)];
+			uint64_t at = from + rnd_below(&rnd, s->world.n_bytes - from - 8), junk = rnd_next(&rnd);
+			uint32_t id = (uint32_t)junk;
+
+			if (round % 2) /* small numbers go further */
+				junk &= UINT64_C(0x00ff000f00ff000f);
+			memcpy(s->world.base + at, &junk, 1 + rnd_below(&rnd, 8));
+			if (!rnd_below(&rnd, 4))
+				memcpy(&s->world.map.slabs[rnd_below(&rnd, 8)], &junk, 8);
+			switch (rnd_below(&rnd, 8)) {
+			case 0:
+				heap_grant(&s->heaps[k], class, 1, &id);
+				id %= s->world.n_slabs;
+				heap_grant(&s->heaps[k], class, 1, &id);
+				break;
+			case 1:
+				(void)!heap_take(&s->heaps[k], rnd_below(&rnd, DATA_BYTES), rnd_below(&rnd, 104));
+				break;
+			case 2:
+				(void)!heap_free(&s->heaps[k],
+						 rnd_below(&rnd, 2) ? rnd_next(&rnd) : rnd_below(&rnd, DATA_BYTES));
+				break;
+			case 3:
+				heap_flush(&s->heaps[k]);
+				heap_refused(&s->heaps[k], class);
+				break;
+			case 4:
+				lease_custody_give(&s->world.map.slabs[rnd_below(&rnd, s->world.n_slabs)].custody);
+				break;
+			case 5:
+				(void)lease_world_free(&s->heaps[k], *offset);
+				*offset = 0;
+				break;
+			default:
+				*offset = lease_world_alloc(&s->world, &s->heaps[k], class, slots_of(class));
+				assert_true(*offset < DATA_BYTES);
+			}
+		}
+	}
+}
+
+static void test_a_bad_header_is_refused(void **state)
+{
+	struct setting *s = *state;
+	struct lease_header good = *s->world.map.header, *header = s->world.map.header;
+	struct lease_map map;
+	struct rnd rnd;
+
+	rnd_init(&rnd, rnd_seed_from_env_or_time());
+	assert_int_equal(lease_map_attach(&map, s->world.base, s->world.n_bytes), 0);
+	assert_int_equal(lease_map_attach(&map, s->world.base, s->world.n_bytes - LEASE_PAGE_BYTES), -EPROTO);
+	assert_int_equal(lease_map_attach(&map, s->world.base, 64), -EPROTO);
+	for (uint32_t i = 0; i < 100000; i++) {
+		uint64_t junk = rnd_log(&rnd, 1, UINT64_MAX / 2);
+
+		memcpy((uint8_t *)header + rnd_below(&rnd, sizeof(*header) - 8), &junk, 8);
+		if (!lease_map_attach(&map, s->world.base, s->world.n_bytes)) { /* then all of it lies inside */
+			assert_true((uint8_t *)(map.heaps + map.n_heaps) <= s->world.base + s->world.n_bytes);
+			assert_true((uint8_t *)(map.pages + lease_map_pages(&map)) <= s->world.base + s->world.n_bytes);
+			assert_true((uint8_t *)(map.slabs + map.n_slabs) <= s->world.base + s->world.n_bytes);
+			assert_true((uint8_t *)(map.words + map.n_words) <= s->world.base + s->world.n_bytes);
+		}
+		memcpy(header, &good, sizeof(good));
+	}
+}
+
+/* ---- threads ---- */
+
+#define N_MAIL 512u
+
+struct worker {
+	struct setting *setting;
+	uint32_t heap;
+	uint64_t seed;
+	uint64_t n_done;
+	bool failed;
+};
+
+static _Atomic uint64_t mail[N_MAIL]; /* blocks on their way to whoever takes them out */
+static pthread_mutex_t grantor = PTHREAD_MUTEX_INITIALIZER;
+static uint32_t *stamps; /* [DATA_BYTES / 16]: by the holder of the block alone; TSan sees two */
+
+static uint64_t alloc_locked(struct worker *worker, uint32_t size_class)
+{
+	struct heap *heap = &worker->setting->heaps[worker->heap];
+	const struct heap_slot *slot = heap_pop(heap, size_class);
+	uint64_t offset;
+	uint32_t id, n;
+
+	if (slot)
+		return slot->offset;
+	if (!heap_alloc(heap, size_class, &offset))
+		return offset;
+	n = heap_wants(heap, size_class);
+	if (n) {
+		pthread_mutex_lock(&grantor);
+		id = lease_world_grant(&worker->setting->world, worker->heap, size_class, slots_of(size_class));
+		pthread_mutex_unlock(&grantor);
+		if (id == UINT32_MAX)
+			heap_refused(heap, size_class);
+		else
+			heap_grant(heap, size_class, 1, &id);
+	}
+	return heap_alloc(heap, size_class, &offset) ? 0 : offset;
+}
+
+static void *work(void *arg)
+{
+	struct worker *worker = arg;
+	struct rnd rnd;
+
+	rnd_init(&rnd, worker->seed);
+	for (uint32_t i = 0; i < 100000 && !worker->failed; i++) {
+		uint64_t mine = rnd_below(&rnd, 8) ? alloc_locked(worker, (uint32_t)rnd_below(&rnd, 24)) : 0, other;
+
+		if (mine) {
+			stamps[mine / 16]++;
+			worker->n_done++;
+		}
+		other = atomic_exchange_explicit(&mail[rnd_below(&rnd, N_MAIL)], mine, memory_order_acq_rel);
+		if (other) {
+			stamps[other / 16]++;
+			worker->failed |= lease_world_free(&worker->setting->heaps[worker->heap], other) != 0;
+		}
+		if (!rnd_below(&rnd, 2000))
+			heap_flush(&worker->setting->heaps[worker->heap]);
+		if (!rnd_below(&rnd, 500)) {
+			pthread_mutex_lock(&grantor);
+			(void)lease_world_recall(&worker->setting->world, (uint32_t)rnd_below(&rnd, 128));
+			pthread_mutex_unlock(&grantor);
+		}
+	}
+	return NULL;
+}
+
+static void test_threads_share_a_pool(void **state)
+{
+	struct setting *s = *state;
+	struct worker workers[N_HEAPS];
+	pthread_t threads[N_HEAPS];
+	struct block none[1] = {{0}};
+	uint64_t seed = rnd_seed_from_env_or_time();
+
+	stamps = calloc(DATA_BYTES / 16, sizeof(*stamps));
+	assert_non_null(stamps);
+	for (uint32_t i = 0; i < N_HEAPS; i++) {
+		workers[i] = (struct worker){.setting = s, .heap = i + 1, .seed = seed + i};
+		assert_int_equal(pthread_create(&threads[i], NULL, work, &workers[i]), 0);
+	}
+	for (uint32_t i = 0; i < N_HEAPS; i++) {
+		pthread_join(threads[i], NULL);
+		assert_false(workers[i].failed);
+		assert_int_not_equal(workers[i].n_done, 0);
+	}
+	for (uint32_t i = 0; i < N_MAIL; i++)
+		if (mail[i])
+			assert_int_equal(lease_world_free(&s->heaps[1], mail[i]), 0);
+	memset((void *)mail, 0, sizeof(mail));
+	check(s, none, 1);
+	for (uint32_t k = 1; k <= N_HEAPS; k++)
+		heap_flush(&s->heaps[k]);
+	for (uint32_t id = 0; id < s->world.n_slabs; id++)
+		if (s->world.slabs[id].is_slab)
+			assert_true(lease_world_recall(&s->world, id));
+	free(stamps);
+}
+
+#define HEAP_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		HEAP_TEST(test_alloc_gives_a_live_slot_of_its_class),
+		HEAP_TEST(test_class_table_is_size_class),
+		HEAP_TEST(test_free_twice_is_already),
+		HEAP_TEST(test_free_of_another_heaps_block_keeps_the_slot),
+		HEAP_TEST(test_free_of_what_is_no_slot),
+		HEAP_TEST(test_pinned_and_the_pools_slots_are_the_daemons),
+		HEAP_TEST(test_take_wants_the_senders_session),
+		HEAP_TEST(test_flush_gives_every_slot_back),
+		HEAP_TEST(test_slots_flushed_by_another_are_found_again),
+		HEAP_TEST(test_a_stopped_heaps_large_slot_can_be_taken_back),
+		HEAP_TEST(test_pressure_empties_the_magazines),
+		HEAP_TEST(test_a_destroyed_pool_is_stale),
+		HEAP_TEST(test_zero_words_are_never_taken),
+		HEAP_TEST(test_random_steps_keep_the_books),
+		HEAP_TEST(test_random_steps_keep_the_books_each),
+		HEAP_TEST(test_random_bytes_crash_nothing),
+		HEAP_TEST(test_a_bad_header_is_refused),
+		HEAP_TEST(test_threads_share_a_pool),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
