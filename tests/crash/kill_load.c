@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* kill - kill PLAN [CYCLES]: real daemons and real clients killed under load; every block is accounted for */
+/* kill_load PLAN [CYCLES] - real daemons and real clients killed under load; every block is accounted for */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -98,7 +98,7 @@ int main(int argc, char *argv[])
 			plan.n_cycles = (unsigned)strtoul(argv[2], NULL, 0);
 		return kill_run(&plan, rnd_seed_from_env_or_time());
 	}
-	fprintf(stderr, "usage: kill PLAN [CYCLES]; plans:");
+	fprintf(stderr, "usage: kill_load PLAN [CYCLES]; plans:");
 	for (size_t i = 0; i < N_ELEMENTS(plans); i++)
 		fprintf(stderr, " %s", plans[i].name);
 	fprintf(stderr, "\n");
