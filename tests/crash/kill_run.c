@@ -172,6 +172,8 @@ static int make_pools(struct kill_run *run)
 
 		mempool_pool_options_init(&options);
 		options.lifetime = i == KILL_POOL_POOL ? MEMPOOL_LIFETIME_POOL : MEMPOOL_LIFETIME_SESSION;
+		/* One where clients may serve themselves, one where each block is a request and what is in doubt can be found. */
+		options.lease = i == KILL_POOL_POOL ? MEMPOOL_LEASE_OFF : MEMPOOL_LEASE_AUTO;
 		options.fill = i == KILL_POOL_POOL ? MEMPOOL_FILL_NONE : MEMPOOL_FILL_PATTERN;
 		r = mempool_pool_create(client, kill_pool_name(i), run->plan->pool_bytes, &options, &pool);
 		if (!r)
