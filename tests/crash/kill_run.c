@@ -455,6 +455,8 @@ static void print_failure(const struct kill_run *run)
 {
 	char old[112];
 
+	printf("found: %s\n", run->model->failure);
+	fflush(stdout);
 	fprintf(stderr, "FAILED, plan %s, seed %llu, cycle %llu, operation %llu\n%s\n", run->plan->name,
 		(unsigned long long)run->model->seed, (unsigned long long)run->seen.cycles,
 		(unsigned long long)atomic_load(&run->model->n_ops), run->model->failure);
