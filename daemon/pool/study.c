@@ -71,6 +71,23 @@ static int open_object(const char *name, struct stat *st)
 	return r;
 }
 
+/*
+ * Pages that were allocated and never written to are no data, and so were not copied. A ledger is believed no more pages than
+ * its object has: as many are put behind the copy's end.
+ */
+static int match_pages(int to, const struct stat *st)
+{
+	struct stat copy;
+	off_t missing;
+
+	if (fstat(to, &copy))
+		return -errno;
+	missing = (st->st_blocks - copy.st_blocks) * 512;
+	if (missing > 0 && fallocate(to, FALLOC_FL_KEEP_SIZE, (st->st_size + 4095) & ~(off_t)4095, missing))
+		return -errno;
+	return 0;
+}
+
 /* Return: the copy's descriptor; -errno */
 static int copy_of(int from, const struct stat *st)
 {
@@ -82,6 +99,8 @@ static int copy_of(int from, const struct stat *st)
 		r = -errno;
 	else
 		r = copy_all(from, to);
+	if (!r)
+		r = match_pages(to, st);
 	if (!r)
 		return to;
 	close(to);
