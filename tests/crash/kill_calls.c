@@ -529,7 +529,8 @@ static int kill_daemon_at(const struct kind *kind, pid_t pid, unsigned n)
 	give_turn(shared, 4);
 	if (await(kind, pid, 5, n))
 		return -1;
-	give_turn(shared, 6);
+	if (r == 1) /* once more; else it is to have nothing under way when it is ended */
+		give_turn(shared, 6);
 	return r;
 }
 
