@@ -547,7 +547,7 @@ static int start_and_ask(uint64_t *usp, uint64_t *cpu_usp, uint64_t *n_blocksp)
 
 static int test_million(void)
 {
-	uint64_t us, cpu_us, least = UINT64_MAX, least_cpu = UINT64_MAX, n_blocks;
+	uint64_t us = 0, cpu_us = 0, least = UINT64_MAX, least_cpu = UINT64_MAX, n_blocks = 0;
 	int ready[2], r = 0;
 	char byte;
 	pid_t pid;
