@@ -74,18 +74,23 @@ static uint64_t find_symbol(const char *program, const char *name)
 	return value;
 }
 
+/* Where the program's first page is. A sanitizer maps other things before it. */
 static uint64_t base_of(pid_t pid)
 {
-	char path[64], line[512] = "";
+	char path[64], program[512] = "", line[768];
+	uint64_t base = 0;
 	FILE *maps;
 
+	snprintf(path, sizeof(path), "/proc/%d/exe", (int)pid);
+	if (readlink(path, program, sizeof(program) - 1) <= 0)
+		return 0;
 	snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
 	maps = fopen(path, "r");
-	if (!maps || !fgets(line, sizeof(line), maps)) /* the program comes first */
-		line[0] = '\0';
+	while (maps && !base && fgets(line, sizeof(line), maps))
+		base = strstr(line, program) ? strtoull(line, NULL, 16) : 0;
 	if (maps)
 		fclose(maps);
-	return strtoull(line, NULL, 16);
+	return base;
 }
 
 int kill_aim(pid_t pid, int pidfd, struct rnd *rnd)

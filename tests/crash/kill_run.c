@@ -172,6 +172,8 @@ static int make_pools(struct kill_run *run)
 
 		mempool_pool_options_init(&options);
 		options.lifetime = i == KILL_POOL_POOL ? MEMPOOL_LIFETIME_POOL : MEMPOOL_LIFETIME_SESSION;
+		/* One where clients may serve themselves, one where each block is a request and what is in doubt can be found. */
+		options.lease = i == KILL_POOL_POOL ? MEMPOOL_LEASE_OFF : MEMPOOL_LEASE_AUTO;
 		options.fill = i == KILL_POOL_POOL ? MEMPOOL_FILL_NONE : MEMPOOL_FILL_PATTERN;
 		r = mempool_pool_create(client, kill_pool_name(i), run->plan->pool_bytes, &options, &pool);
 		if (!r)
@@ -453,6 +455,8 @@ static void print_failure(const struct kill_run *run)
 {
 	char old[112];
 
+	printf("found: %s\n", run->model->failure);
+	fflush(stdout);
 	fprintf(stderr, "FAILED, plan %s, seed %llu, cycle %llu, operation %llu\n%s\n", run->plan->name,
 		(unsigned long long)run->model->seed, (unsigned long long)run->seen.cycles,
 		(unsigned long long)atomic_load(&run->model->n_ops), run->model->failure);

@@ -392,6 +392,7 @@ bool kill_pool_cycle(struct kill_me *me)
 		return false;
 	mempool_pool_options_init(&options);
 	options.max_size = 256 << 10;
+	options.lease = MEMPOOL_LEASE_OFF; /* its figures are compared to the byte */
 	options.fill = MEMPOOL_FILL_NONE;
 	kill_own_pool_name(name, me->worker_index, me->thread_index);
 	kill_begin(me, KILL_CREATE, 0);

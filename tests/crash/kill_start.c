@@ -479,13 +479,17 @@ static _Noreturn void hold_a_million(int ready)
 {
 	static size_t sizes[BATCH];
 	static mempool_offset offsets[BATCH];
+	struct mempool_pool_options options;
 	struct mempool_client *client;
 	struct mempool_pool *pool;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	mempool_pool_options_init(&options);
+	options.lease = MEMPOOL_LEASE_OFF; /* each is an extent */
 	for (unsigned i = 0; i < BATCH; i++)
 		sizes[i] = 64;
-	if (mempool_connect(&client, daemon_.socket) || mempool_pool_create(client, "million", 256u << 20, NULL, &pool))
+	if (mempool_connect(&client, daemon_.socket) ||
+	    mempool_pool_create(client, "million", 256u << 20, &options, &pool))
 		_exit(1);
 	for (unsigned i = 0; i < MILLION / BATCH; i++)
 		if (mempool_alloc_batch(pool, BATCH, sizes, offsets))
@@ -543,7 +547,7 @@ static int start_and_ask(uint64_t *usp, uint64_t *cpu_usp, uint64_t *n_blocksp)
 
 static int test_million(void)
 {
-	uint64_t us, cpu_us, least = UINT64_MAX, least_cpu = UINT64_MAX, n_blocks;
+	uint64_t us = 0, cpu_us = 0, least = UINT64_MAX, least_cpu = UINT64_MAX, n_blocks = 0;
 	int ready[2], r = 0;
 	char byte;
 	pid_t pid;

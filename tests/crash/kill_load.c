@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* kill - kill PLAN [CYCLES]: real daemons and real clients killed under load; every block is accounted for */
+/* kill_load [PLAN [CYCLES]] - real daemons and real clients killed under load; every block is accounted for */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +18,7 @@ static const struct kill_plan plans[] = {
 		.n_cycles = CYCLES(500),
 		.n_workers = 2,
 		.n_threads = 10,
-		.gap_ops = 1000,
+		.gap_ops = 600,
 		.daemon_percent = 100,
 		.audit_every = 50,
 		.with_pool_cycles = true,
@@ -29,7 +29,7 @@ static const struct kill_plan plans[] = {
 		.n_cycles = CYCLES(1000),
 		.n_workers = 4,
 		.n_threads = 2,
-		.gap_ops = 400,
+		.gap_ops = 250,
 		.worker_percent = 100,
 		.audit_every = 100,
 		.with_children = 5,
@@ -89,16 +89,18 @@ static const struct kill_plan plans[] = {
 
 int main(int argc, char *argv[])
 {
-	for (size_t i = 0; argc >= 2 && i < N_ELEMENTS(plans); i++) {
+	const char *name = argc > 1 ? argv[1] : plans[0].name;
+
+	for (size_t i = 0; i < N_ELEMENTS(plans); i++) {
 		struct kill_plan plan = plans[i];
 
-		if (strcmp(argv[1], plan.name))
+		if (strcmp(name, plan.name))
 			continue;
 		if (argc > 2)
 			plan.n_cycles = (unsigned)strtoul(argv[2], NULL, 0);
 		return kill_run(&plan, rnd_seed_from_env_or_time());
 	}
-	fprintf(stderr, "usage: kill PLAN [CYCLES]; plans:");
+	fprintf(stderr, "usage: kill_load [PLAN [CYCLES]]; plans:");
 	for (size_t i = 0; i < N_ELEMENTS(plans); i++)
 		fprintf(stderr, " %s", plans[i].name);
 	fprintf(stderr, "\n");
