@@ -117,6 +117,8 @@ struct lease {
 int lease_make(struct pool *pool) MUST_CHECK;
 /** lease_open() - the object of before. Missing or cut short: made anew, and damaged. Return: as lease_make() */
 int lease_open(struct pool *pool, const char *name) MUST_CHECK;
+/** lease_open_copy() - the same from a private copy; @fd: the pool's from now on; -1: there was none to copy */
+int lease_open_copy(struct pool *pool, int fd) MUST_CHECK;
 /** lease_close() - may run twice; removes the object if it still has its name */
 void lease_close(struct pool *pool);
 /** lease_is_wanted() - whether a pool of these options has leases at all */
