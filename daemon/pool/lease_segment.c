@@ -120,24 +120,6 @@ void lease_raise_pressure(struct pool *pool)
 	lease_hint_raise(&lease_header(&pool->lease)->pressure);
 }
 
-void lease_damage(struct pool *pool, const char *why)
-{
-	struct lease *lease = &pool->lease;
-
-	if (lease->is_damaged)
-		return;
-	lease->is_damaged = true;
-	snprintf(lease->why_damaged, sizeof(lease->why_damaged), "%s", why);
-	lease_set_flag(pool, LEASE_DAMAGED);
-}
-
-bool lease_is_sound(struct pool *pool)
-{
-	if (!pool->lease.is_damaged && lease_guard_was_hit(pool->lease.guard))
-		lease_damage(pool, "a client cut the lease segment short");
-	return !pool->lease.is_damaged;
-}
-
 /* ---- life ---- */
 
 static int prepare(struct pool *pool)
