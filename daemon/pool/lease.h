@@ -104,7 +104,8 @@ struct lease {
 
 	uint64_t alloc_total, free_total; /* of slots: of heaps that are no more, and by request */
 	uint32_t decay_at;		  /* slabs before it were tried by the decay */
-	uint64_t scan_end_ns, scan_ns;	  /* CLOCK_MONOTONIC: when all slabs were last tried, and how long that took */
+	uint64_t scan_end_ns, scan_ns;	  /* CLOCK_MONOTONIC: when all slabs were last tried, and how long that took; */
+	uint64_t count_end_ns, count_ns;  /* and when all words were last read for a grant */
 
 	struct { /* slots whose word is C(0) once the operation is committed */
 		uint32_t id, slot;
