@@ -83,7 +83,8 @@ struct lease {
 	struct lease_header layout; /* what the header said when we wrote it */
 	uint64_t *is_backed;	    /* a bit each page of the object */
 	uint64_t backed_bytes;
-	uint64_t n_pages; /* as header.n_pages */
+	bool is_taking_over; /* what is backed now was so before: counted, not judged, and the kernel has the last word */
+	uint64_t n_pages;    /* as header.n_pages */
 
 	struct slab *slabs; /* [n_slabs_alloced] by id */
 	uint32_t n_slabs_alloced;

@@ -58,7 +58,9 @@ static int back_run(struct pool *pool, uint64_t page, uint64_t n)
 	struct lease *lease = &pool->lease;
 	int r;
 
-	if (budget_spend(pool->env->budget, lease->object.fd, n * PAGE))
+	if (lease->is_taking_over)
+		budget_take_over(pool->env->budget, n * PAGE);
+	else if (budget_spend(pool->env->budget, lease->object.fd, n * PAGE))
 		return POOL_E_UNBACKED;
 	do {
 		r = posix_fallocate(lease->object.fd, (off_t)(page * PAGE), (off_t)(n * PAGE));
@@ -235,6 +237,7 @@ int lease_open(struct pool *pool, const char *name)
 	bool is_whole;
 	int r;
 
+	pool->lease.is_taking_over = true; /* until lease_recover() is done */
 	r = prepare(pool);
 	if (!r)
 		r = open_object(pool, name, &is_whole);
