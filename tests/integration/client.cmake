@@ -15,3 +15,8 @@ target_link_libraries(original_example PRIVATE mempool-client mempool_flags)
 mempool_test(test_original SOURCES test_original.c LIBS mempool_test_lib LABELS integration)
 target_compile_definitions(test_original PRIVATE EXAMPLE="$<TARGET_FILE:original_example>")
 add_dependencies(test_original original_example)
+
+# Loaded late, by a program that is not linked with it.
+mempool_test(test_dlopen SOURCES test_dlopen.c LIBS mempool_test_lib Threads::Threads ${CMAKE_DL_LIBS} LABELS integration)
+target_compile_definitions(test_dlopen PRIVATE LIBRARY_PATH="$<TARGET_FILE:mempool-client>")
+add_dependencies(test_dlopen mempool-client)
