@@ -268,6 +268,8 @@ static int alloc_others(struct mempool_pool *pool, size_t n, const size_t sizes[
 		}
 		if (some)
 			r = alloc_some(pool, some, asked, got);
+		if (r == -ENOSPC && heaps_flush(pool->heaps))
+			r = alloc_some(pool, some, asked, got);
 		for (size_t i = 0; !r && i < some; i++) {
 			offsets[which[i]] = got[i];
 			prepare(pool, got[i], pool->guard ? asked[i] : round_up(asked[i], 16));

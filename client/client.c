@@ -265,6 +265,12 @@ static int hello(struct mempool_client *client)
 	return client->liveness_fd >= 0 ? say_liveness(client) : 0;
 }
 
+/* Its heaps hand out nothing any more: the daemon gives their numbers, and in time the same slots, to others. */
+static void lost(void *arg)
+{
+	heaps_end(arg);
+}
+
 static int client_new(struct mempool_client **clientp, int fd, const char *path)
 {
 	struct mempool_client *client = calloc(1, sizeof(*client));
@@ -280,6 +286,8 @@ static int client_new(struct mempool_client **clientp, int fd, const char *path)
 		return r;
 	}
 	client->liveness_fd = -1;
+	client->connection.on_lost = lost;
+	client->connection.on_lost_arg = client;
 	atomic_init(&client->n_refs, 1);
 	pthread_mutex_init(&client->mutex, NULL); /* cannot fail on Linux without attributes */
 	pthread_cond_init(&client->idle, NULL);

@@ -149,6 +149,8 @@ void connection_lose(struct connection *connection, int error, const char *text)
 	connection->state = CONNECTION_LOST;
 	connection->lost = error;
 	snprintf(connection->lost_text, sizeof(connection->lost_text), "%s", text);
+	if (connection->on_lost)
+		connection->on_lost(connection->on_lost_arg);
 	stream_shut(&connection->stream);
 	while ((pending = TAILQ_FIRST(&connection->queue))) {
 		TAILQ_REMOVE(&connection->queue, pending, queued);

@@ -94,6 +94,8 @@ struct connection {
 	uint64_t n_resumes;
 	int lost; /* LOST: a negative errno, and why */
 	char lost_text[512];
+	void (*on_lost)(void *arg); /* once, with the mutex, before anybody is told; NULL: nobody cares */
+	void *on_lost_arg;
 };
 
 /** connection_init() - @fd is taken over on success. Return: 0, -ENOMEM */

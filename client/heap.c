@@ -17,6 +17,9 @@
  *
  * In classes above SIZE_CLASS_CUT_MAX each of these stores is a CAS: the daemon may take what a stopped process caches, so a slot
  * in such a magazine is not the heap's until its CAS to L(k) has succeeded.
+ *
+ * A session that the daemon has ended may not know it yet. Its numbers are taken from it in the table of heaps before a word of
+ * theirs is swept, and given to others much later; so whoever takes the slow way looks there first, and then touches no word.
  */
 #include "client/heap.h"
 
@@ -73,6 +76,7 @@ void heap_init(struct heap *heap, const struct lease_map *map, uint32_t number, 
 	heap->slabs = map->slabs;
 	heap->words = map->words;
 	heap->shared = &map->heaps[number];
+	heap->session = atomic_load_explicit(&heap->shared->session, memory_order_acquire);
 	heap->pool_bytes = pool_bytes;
 	heap->large_limit = pool_bytes / 16 < LARGE_BYTES ? pool_bytes / 16 : LARGE_BYTES;
 	heap->seen_pressure = lease_hint_get(&map->header->pressure);
@@ -193,25 +197,45 @@ static void flush_oldest(struct heap *heap, uint32_t size_class, uint32_t n)
 		heap->large_bytes -= n * size_class_bytes(size_class);
 }
 
+/* Whether the daemon has ended the session: what is cached may be another's by now. */
+static bool is_disowned(const struct heap *heap)
+{
+	return atomic_load_explicit(&heap->shared->session, memory_order_acquire) != heap->session;
+}
+
+static void forget_cached(struct heap *heap)
+{
+	for (uint32_t i = 0; i < SIZE_CLASS_N; i++)
+		heap->magazines[i].top = heap->magazines[i].bottom;
+	heap->large_bytes = 0;
+}
+
 void heap_flush(struct heap *heap)
 {
 	heap->last = NULL;
+	if (is_disowned(heap))
+		forget_cached(heap);
 	for (uint32_t i = 0; i < SIZE_CLASS_N; i++)
 		if (magazine_n(&heap->magazines[i]))
 			flush_oldest(heap, i, magazine_n(&heap->magazines[i]));
 }
 
-/* On each slow path: memory is short somewhere, or the segment has grown. */
-static void look_around(struct heap *heap)
+/* On each slow path: memory is short somewhere, or the segment has grown. Return: false: the heap is over */
+static bool look_around(struct heap *heap)
 {
 	uint32_t pressure = lease_hint_get(&heap->map.header->pressure);
 
 	heap->last = NULL;
+	if (is_disowned(heap)) {
+		forget_cached(heap);
+		return false;
+	}
 	if (pressure != heap->seen_pressure) {
 		heap->seen_pressure = pressure;
 		heap_flush(heap);
 	}
 	heap->n_pages = lease_map_pages(&heap->map);
+	return true;
 }
 
 static bool is_destroyed(const struct heap *heap)
@@ -412,7 +436,8 @@ int heap_alloc(struct heap *heap, uint32_t size_class, uint64_t *offsetp)
 	if (!offset) {
 		if (is_destroyed(heap))
 			return -ESTALE;
-		look_around(heap);
+		if (!look_around(heap))
+			return HEAP_E_REQUEST;
 		offset = pop(heap, size_class);
 	}
 	for (bool more = true; !offset && more; offset = pop(heap, size_class))
@@ -440,7 +465,8 @@ void heap_grant(struct heap *heap, uint32_t size_class, uint32_t n, const uint32
 {
 	struct shelf *shelf = &heap->shelves[size_class];
 
-	look_around(heap);
+	if (!look_around(heap))
+		return;
 	if (shelf->n_slabs + n > shelf->room) {
 		uint32_t room = 2 * (shelf->n_slabs + n);
 		uint32_t *slabs = realloc(shelf->slabs, room * sizeof(*slabs));
@@ -463,7 +489,7 @@ void heap_refused(struct heap *heap, uint32_t size_class)
 	struct magazine *magazine = &heap->magazines[size_class];
 
 	shelf->wait = REFUSED_WAIT;
-	if (magazine_has_storage(magazine) && magazine->top == magazine->bottom)
+	if (!is_disowned(heap) && magazine_has_storage(magazine) && magazine->top == magazine->bottom)
 		shelf->is_dry =
 			!refill_granted(heap, size_class, is_large(size_class) ? 1 : magazine->capacity / 2, false);
 }
@@ -542,7 +568,8 @@ int heap_free(struct heap *heap, uint64_t offset)
 	uint16_t word;
 	int r;
 
-	look_around(heap);
+	if (!look_around(heap))
+		return HEAP_E_REQUEST;
 	r = find(heap, offset, &place);
 	if (r)
 		return r;
@@ -565,9 +592,11 @@ int heap_take(struct heap *heap, uint64_t offset, uint64_t session)
 	struct lease_place place;
 	uint32_t from;
 	uint16_t word;
-	int r = find(heap, offset, &place);
+	int r;
 
-	heap->last = NULL;
+	if (!look_around(heap))
+		return HEAP_E_REQUEST;
+	r = find(heap, offset, &place);
 	if (r)
 		return r;
 	word = lease_word_peek(place.word);

@@ -54,6 +54,7 @@ struct heap {
 	/* the rest */
 	struct lease_map map;
 	uint32_t number;
+	uint64_t session; /* that the number was given to */
 	uint32_t seen_pressure, seen_returned;
 	uint32_t n_returns;
 	uint32_t returns[HEAP_RETURNS];
@@ -72,7 +73,7 @@ void heap_init(struct heap *heap, const struct lease_map *map, uint32_t number, 
 /** heap_deinit() - frees memory; what is cached has been flushed, or is for the daemon to sweep */
 void heap_deinit(struct heap *heap);
 
-/** heap_alloc() - Return: 0; HEAP_E_EMPTY; -ESTALE the pool is destroyed */
+/** heap_alloc() - Return: 0; HEAP_E_EMPTY; HEAP_E_REQUEST the number is the session's no more; -ESTALE the pool is destroyed */
 int heap_alloc(struct heap *heap, uint32_t size_class, uint64_t *offsetp) MUST_CHECK;
 /** heap_wants() - slabs of the class to lease now; 0: none, it was refused a while ago */
 uint32_t heap_wants(struct heap *heap, uint32_t size_class);
@@ -90,7 +91,7 @@ int heap_free(struct heap *heap, uint64_t offset) MUST_CHECK;
 int heap_take(struct heap *heap, uint64_t offset, uint64_t session) MUST_CHECK;
 /** heap_slot_bytes() - of the live slot at @offset that has no record. Return: 0; as heap_free() */
 int heap_slot_bytes(struct heap *heap, uint64_t offset, uint64_t *bytesp) MUST_CHECK;
-/** heap_flush() - all that is cached goes back to its slabs */
+/** heap_flush() - all that is cached goes back to its slabs; of a number that is its session's no more, it is forgotten */
 void heap_flush(struct heap *heap);
 /** heap_returns() - take the ids of slabs that look empty, when enough of them have gathered. Return: how many */
 uint32_t heap_returns(struct heap *heap, uint32_t ids[HEAP_RETURNS]);

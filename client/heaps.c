@@ -8,6 +8,7 @@
 #include "client/heaps.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -32,9 +33,11 @@ struct heaps {
 	uint32_t slot;
 	/* by thread_lock() */
 	uint32_t n_handles;
+	uint32_t n_closers;   /* who wait until nobody is inside, and look at this again then */
 	struct lease_map map; /* base NULL: none yet */
 	struct seat *seats;
-	bool is_over;		 /* of the session, or of the pool */
+	bool is_flushing;	 /* somebody has emptied the tables, and flushes all seats */
+	bool is_over;		 /* the session or the pool is, or nobody ever had a heap here */
 	_Atomic bool is_refused; /* no leases here, ever */
 	_Atomic uint32_t wait;	 /* before a number is asked for again */
 };
@@ -61,22 +64,6 @@ static struct heaps *heaps_new(struct mempool_client *client, uint64_t pool, uin
 	return heaps;
 }
 
-struct heaps *heaps_open(struct mempool_client *client, uint64_t pool, uint64_t data_bytes)
-{
-	struct heaps *heaps;
-
-	thread_lock();
-	for (heaps = client->heaps; heaps; heaps = heaps->next)
-		if (heaps->pool == pool && heaps->data_bytes == data_bytes && !heaps->is_over)
-			break;
-	if (!heaps)
-		heaps = heaps_new(client, pool, data_bytes);
-	if (heaps)
-		heaps->n_handles++;
-	thread_unlock();
-	return heaps;
-}
-
 static void free_seats(struct heaps *heaps)
 {
 	for (struct seat *seat = heaps->seats, *next; seat; seat = next) {
@@ -87,6 +74,25 @@ static void free_seats(struct heaps *heaps)
 	heaps->seats = NULL;
 }
 
+static bool is_destroyed(const struct heaps *heaps)
+{
+	return heaps->map.base &&
+	       atomic_load_explicit(&heaps->map.header->flags, memory_order_relaxed) & LEASE_DESTROYED;
+}
+
+/* With the lock; nobody is inside, nor comes. What is cached is the daemon's to reclaim, or nobody's. */
+static void drop_seats(struct heaps *heaps)
+{
+	free_seats(heaps);
+	lease_map_close(&heaps->map);
+}
+
+/* With the lock. */
+static bool is_unused(const struct heaps *heaps)
+{
+	return !heaps->n_handles && !heaps->n_closers;
+}
+
 static void heaps_free_all(struct heaps *heaps)
 {
 	struct heaps **at = &heaps->client->heaps;
@@ -94,28 +100,46 @@ static void heaps_free_all(struct heaps *heaps)
 	while (*at != heaps)
 		at = &(*at)->next;
 	*at = heaps->next;
+	drop_seats(heaps);
 	thread_slot_give(heaps->slot);
 	free(heaps);
 }
 
-static bool is_destroyed(const struct heaps *heaps)
-{
-	return heaps->map.base &&
-	       atomic_load_explicit(&heaps->map.header->flags, memory_order_relaxed) & LEASE_DESTROYED;
-}
-
-/* Nobody has a handle, so nobody is inside or comes. Other sessions may want what is cached. */
+/* With the lock. Nobody has a handle. Other sessions may want what is cached; a later open finds the numbers again. */
 static void settle(struct heaps *heaps)
 {
 	for (struct seat *seat = heaps->seats; seat; seat = seat->next) {
-		if (!heaps->is_over)
-			heap_flush(&seat->heap);
+		heap_flush(&seat->heap);
 		seat->is_free = true;
 	}
-	if (!heaps->is_over)
-		return; /* a later open finds the numbers again */
-	free_seats(heaps);
-	lease_map_close(&heaps->map);
+	heaps->is_over |= !heaps->seats || is_destroyed(heaps);
+}
+
+/* With the lock. Pools that were destroyed after their last handle was closed. */
+static void drop_destroyed(struct mempool_client *client)
+{
+	for (struct heaps *heaps = client->heaps, *next; heaps; heaps = next) {
+		next = heaps->next;
+		if (is_unused(heaps) && is_destroyed(heaps))
+			heaps_free_all(heaps);
+	}
+}
+
+struct heaps *heaps_open(struct mempool_client *client, uint64_t pool, uint64_t data_bytes)
+{
+	struct heaps *heaps;
+
+	thread_lock();
+	drop_destroyed(client);
+	for (heaps = client->heaps; heaps; heaps = heaps->next)
+		if (heaps->pool == pool && heaps->data_bytes == data_bytes && !heaps->is_over)
+			break;
+	if (!heaps)
+		heaps = heaps_new(client, pool, data_bytes);
+	if (heaps)
+		heaps->n_handles++;
+	thread_unlock();
+	return heaps;
 }
 
 static void forget(struct heaps *heaps)
@@ -138,19 +162,20 @@ void heaps_close(struct heaps *heaps)
 	}
 	thread_lock();
 	is_last = !--heaps->n_handles;
-	heaps->is_over |= is_last && is_destroyed(heaps);
-	if (is_last)
+	if (is_last) {
+		heaps->n_closers++;
 		thread_take_heaps(heaps->slot);
+	}
 	thread_unlock();
 	if (!is_last)
 		return;
 	thread_wait_outside(heaps->slot);
 	thread_lock();
-	if (!heaps->n_handles) { /* nobody has opened it again meanwhile */
+	heaps->n_closers--;
+	if (!heaps->n_handles && !heaps->is_over) /* nobody has opened it again meanwhile, nor has the session ended */
 		settle(heaps);
-		if (heaps->is_over)
-			heaps_free_all(heaps);
-	}
+	if (heaps->is_over && is_unused(heaps))
+		heaps_free_all(heaps);
 	thread_unlock();
 }
 
@@ -168,6 +193,7 @@ static struct heaps *begin_end(struct mempool_client *client)
 		heaps = heaps->next;
 	if (heaps) {
 		heaps->is_over = true;
+		heaps->n_closers++;
 		thread_take_heaps(heaps->slot);
 	}
 	return heaps;
@@ -185,8 +211,9 @@ void heaps_end(struct mempool_client *client)
 			return;
 		thread_wait_outside(heaps->slot);
 		thread_lock();
-		settle(heaps);
-		if (!heaps->n_handles)
+		heaps->n_closers--;
+		drop_seats(heaps);
+		if (is_unused(heaps))
 			heaps_free_all(heaps);
 		thread_unlock();
 	}
@@ -261,7 +288,9 @@ static int add_seat(struct heaps *heaps, const struct call *call)
 	seat->heaps = heaps;
 	seat->next = heaps->seats;
 	heaps->seats = seat;
-	sit(seat);
+	seat->is_free = heaps->is_flushing; /* then nobody comes in at this moment */
+	if (!seat->is_free)
+		sit(seat);
 	return 0;
 }
 
@@ -306,7 +335,7 @@ static int find_seat(struct heaps *heaps)
 	if (!process_is(heaps->client->generation) || thread_begin(heaps->client->generation, leave_seat))
 		return HEAP_E_REQUEST; /* which says what is wrong */
 	thread_lock();
-	is_refused = heaps->is_refused || heaps->is_over;
+	is_refused = heaps->is_refused || heaps->is_over || heaps->is_flushing;
 	is_first = !heaps->map.base;
 	if (!is_refused)
 		found = sit_on_free(heaps);
@@ -455,12 +484,38 @@ int heaps_slot_bytes(struct heaps *heaps, uint64_t offset, uint64_t *bytesp)
 	return r;
 }
 
+/* With the lock, which is let go meanwhile. The threads come back to the same seats afterwards. */
+static void flush_all(struct heaps *heaps)
+{
+	heaps->is_flushing = true;
+	heaps->n_closers++;
+	thread_take_heaps(heaps->slot);
+	thread_unlock();
+	thread_wait_outside(heaps->slot);
+	thread_lock();
+	heaps->n_closers--;
+	heaps->is_flushing = false;
+	for (struct seat *seat = heaps->is_over ? NULL : heaps->seats; seat; seat = seat->next) {
+		heap_flush(&seat->heap);
+		seat->is_free = true;
+	}
+}
+
 bool heaps_flush(struct heaps *heaps)
 {
-	struct heap *heap = thread_enter(heaps_slot(heaps));
+	bool had_some;
 
-	if (heap)
-		heap_flush(heap);
-	thread_leave();
-	return heap;
+	if (!heaps || !process_is(heaps->client->generation))
+		return false;
+	thread_lock();
+	had_some = heaps->seats;
+	if (had_some && !heaps->is_flushing)
+		flush_all(heaps);
+	while (heaps->is_flushing) { /* another's, which is soon over, does as well */
+		thread_unlock();
+		sched_yield();
+		thread_lock();
+	}
+	thread_unlock();
+	return had_some;
 }

@@ -22,7 +22,10 @@ struct heaps *heaps_open(struct mempool_client *client, uint64_t pool, uint64_t 
 void heaps_close(struct heaps *heaps);
 /** heaps_slot() - for thread_enter() */
 uint32_t heaps_slot(const struct heaps *heaps);
-/** heaps_end() - the session is over, or about to be: nobody gets into a heap of it any more. Waits for those who are */
+/**
+ * heaps_end() - the session is over, or about to be: nobody gets into a heap of it any more. Waits for those who are, which is
+ * soon over; the caller may hold any lock but thread_lock()
+ */
 void heaps_end(struct mempool_client *client);
 
 /* All return as the calls of heap.h do, HEAP_E_REQUEST where there is no heap; or a negative errno of a request, its sentence set. */
@@ -30,5 +33,8 @@ int heaps_alloc(struct heaps *heaps, uint32_t size_class, uint64_t *offsetp) MUS
 int heaps_free(struct heaps *heaps, uint64_t offset) MUST_CHECK;
 int heaps_take(struct heaps *heaps, uint64_t offset, uint64_t session) MUST_CHECK;
 int heaps_slot_bytes(struct heaps *heaps, uint64_t offset, uint64_t *bytesp) MUST_CHECK;
-/** heaps_flush() - what this thread caches. Return: whether it may have cached anything */
+/**
+ * heaps_flush() - what all threads of this process cache, for memory is short; they are kept out meanwhile
+ * Return: whether anything may have been cached
+ */
 bool heaps_flush(struct heaps *heaps);

@@ -2,6 +2,9 @@
 /*
  * Giving back what a late success has got needs no memory, for there may be none: the ghost's own record becomes the request
  * that frees it, its reply stays as the list of what is to be freed, and its buffer holds as many of these at a time as it can.
+ *
+ * Slabs that nobody knows of are named to the daemon, which takes them back if they are empty, as new ones are. Others it takes as
+ * soon as they are. A heap number cannot be given back: it is the session's until that ends, and costs nothing.
  */
 #include "client/pending.h"
 
@@ -12,8 +15,9 @@
 #include <unistd.h>
 
 #define SPARES_MAX	  256u /* records kept; simply picked */
-#define UNDO_HEADER_BYTES 24u  /* FreeBatch: operation 2 + 5, pool 1 + 10, offsets 1 + 5 */
+#define UNDO_HEADER_BYTES 24u  /* FreeBatch, ReturnSlabs: operation 2 + 5, pool 1 + 10, list 1 + 5 */
 #define OFFSET_BYTES	  10u
+#define ID_BYTES	  5u
 
 int pending_cond_init(pthread_cond_t *cond)
 {
@@ -137,6 +141,8 @@ static void note_undo(struct pending *pending, const Mempool__Wire__Request *req
 	} else if (request->op_case == MEMPOOL__WIRE__REQUEST__OP_RETAIN) {
 		pending->undo = UNDO_HOLD;
 		pending->block = request->retain->offset;
+	} else if (request->op_case == MEMPOOL__WIRE__REQUEST__OP_LEASE_SLABS) {
+		pending->undo = UNDO_SLABS;
 	}
 }
 
@@ -220,15 +226,50 @@ static size_t to_undo(const struct pending *ghost, const uint64_t **offsetsp)
 	case UNDO_HOLD:
 		*offsetsp = &ghost->block;
 		return 1;
+	case UNDO_SLABS:
+		return reply->result_case == MEMPOOL__WIRE__REPLY__RESULT_SLABS && reply->slabs ? reply->slabs->n_slabs
+												: 0;
 	}
 	return 0;
 }
 
-bool pending_undo(struct pending *ghost, Mempool__Wire__Reply *reply)
+/* Return: how many of @n offsets fitted */
+static size_t pack_frees(struct pending *ghost, const uint64_t *offsets, size_t n)
 {
+	size_t n_room = (ghost->body_capacity - UNDO_HEADER_BYTES) / OFFSET_BYTES;
 	Mempool__Wire__Request request = MEMPOOL__WIRE__REQUEST__INIT;
 	Mempool__Wire__FreeBatch batch = MEMPOOL__WIRE__FREE_BATCH__INIT;
-	size_t n_room = (ghost->body_capacity - UNDO_HEADER_BYTES) / OFFSET_BYTES;
+
+	batch.has_pool = 1;
+	batch.pool = ghost->pool;
+	batch.n_offsets = n < n_room ? n : n_room;
+	batch.offsets = (uint64_t *)(uintptr_t)offsets; /* packed, not changed */
+	request.op_case = MEMPOOL__WIRE__REQUEST__OP_FREE_BATCH;
+	request.free_batch = &batch;
+	ghost->n_body = mempool__wire__request__pack(&request, ghost->body);
+	ghost->is_free = true;
+	return batch.n_offsets;
+}
+
+/* The same for ids of slabs. Not a free: with the session they go in any case. */
+static size_t pack_returns(struct pending *ghost, uint32_t *ids, size_t n)
+{
+	size_t n_room = (ghost->body_capacity - UNDO_HEADER_BYTES) / ID_BYTES;
+	Mempool__Wire__Request request = MEMPOOL__WIRE__REQUEST__INIT;
+	Mempool__Wire__ReturnSlabs give = MEMPOOL__WIRE__RETURN_SLABS__INIT;
+
+	give.has_pool = 1;
+	give.pool = ghost->pool;
+	give.n_slabs = n < n_room ? n : n_room;
+	give.slabs = ids;
+	request.op_case = MEMPOOL__WIRE__REQUEST__OP_RETURN_SLABS;
+	request.return_slabs = &give;
+	ghost->n_body = mempool__wire__request__pack(&request, ghost->body);
+	return give.n_slabs;
+}
+
+bool pending_undo(struct pending *ghost, Mempool__Wire__Reply *reply)
+{
 	const uint64_t *offsets = NULL;
 	size_t n;
 
@@ -243,16 +284,10 @@ bool pending_undo(struct pending *ghost, Mempool__Wire__Reply *reply)
 	n = to_undo(ghost, &offsets) - ghost->n_undone;
 	if (!n)
 		return false;
-	batch.has_pool = 1;
-	batch.pool = ghost->pool;
-	batch.n_offsets = n < n_room ? n : n_room;
-	batch.offsets = (uint64_t *)(uintptr_t)offsets + ghost->n_undone; /* packed, not changed */
-	request.op_case = MEMPOOL__WIRE__REQUEST__OP_FREE_BATCH;
-	request.free_batch = &batch;
-	ghost->n_body = mempool__wire__request__pack(&request, ghost->body);
-	ghost->n_undone += batch.n_offsets;
+	ghost->n_undone += ghost->undo == UNDO_SLABS
+				   ? pack_returns(ghost, ghost->reply->slabs->slabs + ghost->n_undone, n)
+				   : pack_frees(ghost, offsets + ghost->n_undone, n);
 	ghost->id = 0;
 	ghost->is_sent = false;
-	ghost->is_free = true;
 	return true;
 }

@@ -22,6 +22,7 @@ enum pending_undo { /* what a late success of a request that was given up has go
 	UNDO_MOVED,  /* the same, if it is a new one: a realloc */
 	UNDO_BLOCKS, /* those in the reply */
 	UNDO_HOLD,   /* on the block that the request names */
+	UNDO_SLABS,  /* those in the reply: returned, not freed */
 };
 
 struct pending {

@@ -3,7 +3,8 @@
 /*
  * lease - the daemon's half of leases: slabs, heaps, and the lease segment that clients may write to
  *
- *   lease_segment.c  the object: made, opened again, backed, mapped; its header, its damage
+ *   lease_segment.c  the object: made, opened again, backed, mapped; its header
+ *   lease_damage.c   words that say what cannot be: told once, and never believed again
  *   lease_guard.c    SIGBUS of a mapping that a client has cut short
  *   slab.c           slabs: granted, ended; which words and which descriptor are whose
  *   slab_recall.c    empty slabs taken back
@@ -82,7 +83,8 @@ struct lease {
 	struct lease_header layout; /* what the header said when we wrote it */
 	uint64_t *is_backed;	    /* a bit each page of the object */
 	uint64_t backed_bytes;
-	uint64_t n_pages; /* as header.n_pages */
+	bool is_taking_over; /* what is backed now was so before: counted, not judged, and the kernel has the last word */
+	uint64_t n_pages;    /* as header.n_pages */
 
 	struct slab *slabs; /* [n_slabs_alloced] by id */
 	uint32_t n_slabs_alloced;
@@ -131,6 +133,8 @@ int lease_back_pages(struct pool *pool, uint64_t end) MUST_CHECK;
 /** lease_set_flag() - in the header, for clients */
 void lease_set_flag(struct pool *pool, uint32_t flag);
 void lease_raise_pressure(struct pool *pool);
+/* ---- lease_damage.c ---- */
+
 /** lease_damage() - the words say what cannot be: from now on no slab is taken back and no heap swept */
 void lease_damage(struct pool *pool, const char *why);
 /** lease_is_sound() - also looks whether the mapping was cut short since */

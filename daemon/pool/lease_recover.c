@@ -4,7 +4,7 @@
  * descriptors, page map, the table of heaps. Clients go on meanwhile, so that only what differs is stored, and words of slabs are
  * never made new.
  *
- *   descriptor    of an id that is no slab: none, custody ours; else as the record says, custody of a daemon or of nobody: idle
+ *   descriptor    of an id that is no slab: none, custody ours, if it was ever written; else as the record says, custody of a daemon or of nobody: idle
  *   P             without a record: C(0): its end was committed, and this was left to do (slot.c)
  *   a record      whose word is not P, retained and named by nobody: dropped: a pin that went no further. Else damage
  *
@@ -12,6 +12,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "pool/pool_internal.h"
 
@@ -116,14 +117,26 @@ static bool find_slabs_of_pinned(struct pool *pool, const uint32_t pages[])
 	return true;
 }
 
+/* By a read that makes no page, for there may be no memory for one. */
+static bool was_described(const struct pool *pool, uint32_t id)
+{
+	struct lease_slab copy;
+	off_t at = (off_t)(pool->lease.layout.slabs_at + id * sizeof(copy));
+
+	return pread(pool->lease.object.fd, &copy, sizeof(copy), at) == (ssize_t)sizeof(copy) &&
+	       (copy.slot_bytes || copy.n_slots);
+}
+
 static void rewrite_descriptor(struct pool *pool, uint32_t id)
 {
 	struct lease_slab *copy = lease_slab_at(&pool->lease, id);
 	uint32_t who;
 
 	if (!slab_exists(pool, id)) {
-		lease_custody_hold(&copy->custody);
-		copy->slot_bytes = copy->n_slots = 0;
+		if (was_described(pool, id)) {
+			lease_custody_hold(&copy->custody);
+			copy->slot_bytes = copy->n_slots = 0;
+		}
 		return;
 	}
 	slab_describe(pool, id);
@@ -146,6 +159,8 @@ static int recover_slab(struct pool *pool, uint32_t id)
 	if (!r)
 		r = lease_back(pool, layout->words_at + record->first_word * sizeof(uint16_t),
 			       round_up(record->n_slots, LEASE_WORDS_STEP) * sizeof(uint16_t));
+	if (!r)
+		r = lease_back(pool, layout->slabs_at + id * sizeof(struct lease_slab), sizeof(struct lease_slab));
 	if (!r)
 		r = lease_back_pages(pool, extent_offset(&pool->map, extent) + extent_size(&pool->map, extent));
 	if (!r && !slab_grantee(pool, id))
@@ -174,12 +189,11 @@ static int rewrite_copy(struct pool *pool)
 {
 	struct lease *lease = &pool->lease;
 	uint32_t *pages = calloc(lease->n_pages + 1, sizeof(*pages)), n = pool->ledger.tables[LEDGER_SLABS].n_backed;
-	int r;
+	int r = 0;
 
 	if (!pages)
 		return -ENOMEM;
 	n = n < lease->layout.n_slabs ? n : lease->layout.n_slabs;
-	r = lease_back(pool, lease->layout.slabs_at, n * sizeof(struct lease_slab));
 	for (uint32_t id = 0; !r && id < pool->slab_records.n_high; id++)
 		if (slab_exists(pool, id) && !draw_slab(pool, id, pages))
 			r = POOL_E_DAMAGED;
@@ -238,7 +252,10 @@ int lease_recover(struct pool *pool)
 	r = recover_heaps(pool);
 	if (!r)
 		r = recover_records(pool);
-	return r ? r : rewrite_copy(pool);
+	if (!r)
+		r = rewrite_copy(pool);
+	pool->lease.is_taking_over = false;
+	return r;
 }
 
 void lease_recover_slots(struct pool *pool)

@@ -58,7 +58,9 @@ static int back_run(struct pool *pool, uint64_t page, uint64_t n)
 	struct lease *lease = &pool->lease;
 	int r;
 
-	if (budget_spend(pool->env->budget, lease->object.fd, n * PAGE))
+	if (lease->is_taking_over)
+		budget_take_over(pool->env->budget, n * PAGE);
+	else if (budget_spend(pool->env->budget, lease->object.fd, n * PAGE))
 		return POOL_E_UNBACKED;
 	do {
 		r = posix_fallocate(lease->object.fd, (off_t)(page * PAGE), (off_t)(n * PAGE));
@@ -118,24 +120,6 @@ void lease_set_flag(struct pool *pool, uint32_t flag)
 void lease_raise_pressure(struct pool *pool)
 {
 	lease_hint_raise(&lease_header(&pool->lease)->pressure);
-}
-
-void lease_damage(struct pool *pool, const char *why)
-{
-	struct lease *lease = &pool->lease;
-
-	if (lease->is_damaged)
-		return;
-	lease->is_damaged = true;
-	snprintf(lease->why_damaged, sizeof(lease->why_damaged), "%s", why);
-	lease_set_flag(pool, LEASE_DAMAGED);
-}
-
-bool lease_is_sound(struct pool *pool)
-{
-	if (!pool->lease.is_damaged && lease_guard_was_hit(pool->lease.guard))
-		lease_damage(pool, "a client cut the lease segment short");
-	return !pool->lease.is_damaged;
 }
 
 /* ---- life ---- */
@@ -253,6 +237,7 @@ int lease_open(struct pool *pool, const char *name)
 	bool is_whole;
 	int r;
 
+	pool->lease.is_taking_over = true; /* until lease_recover() is done */
 	r = prepare(pool);
 	if (!r)
 		r = open_object(pool, name, &is_whole);

@@ -118,6 +118,9 @@ struct pool_env { /* what all pools of a daemon share; outlives them */
 	/* a pool has something to punch later; any thread, under its mutex: must not block */
 	void (*decay_wanted)(void *arg);
 	void *decay_arg;
+	/* of what went wrong in a pool; NULL: nobody listens. Any thread, under its mutex: must not block */
+	void (*tell)(void *arg, const char *sentence);
+	void *tell_arg;
 };
 
 /** pool_new() - create segments and books; @id was never used before. May take long with reserve. Return: 0, POOL_E_*, -errno; nothing is left on failure */

@@ -207,6 +207,8 @@ static int init(struct registry *registry, const struct registry_config *config)
 		.decay_ms = config->decay_ms,
 		.decay_wanted = config->decay_wanted,
 		.decay_arg = config->decay_arg,
+		.tell = config->tell,
+		.tell_arg = config->tell_arg,
 	};
 	r = -pthread_mutex_init(&registry->mutex, NULL);
 	if (r)

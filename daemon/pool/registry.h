@@ -31,7 +31,7 @@ struct registry_config {
 	uint64_t decay_ms;
 	void (*decay_wanted)(void *arg);
 	void *decay_arg;
-	void (*tell)(void *arg, const char *sentence); /* of what could not be recovered; NULL: nobody listens */
+	void (*tell)(void *arg, const char *sentence); /* as pool_env.tell, and of what could not be recovered */
 	void *tell_arg;
 };
 

@@ -7,3 +7,5 @@ if(MEMPOOL_SANITIZE MATCHES thread)
 else()
   target_compile_definitions(test_hostile PRIVATE SLOW_CLIENT_KIB=256)
 endif()
+mempool_test(test_hostile_lease SOURCES test_hostile_lease.c hostile.c LIBS mempool_test_lib mempool_proto Threads::Threads
+  LABELS integration)

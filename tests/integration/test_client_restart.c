@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "proto/mempool.pb-c.h"
 #include "tests/lib/rnd.h"
@@ -383,6 +384,113 @@ static void test_disconnect_while_the_daemon_is_down_ends_the_session(void **sta
 	assert_true(await_used(0)); /* this process lives, but has let go of that session's lock */
 }
 
+/* Until this thread has a heap, which a first handful of calls does without. */
+static void warm_up(void)
+{
+	mempool_offset offset;
+
+	for (int i = 0; i < 100; i++) {
+		offset = mempool_alloc(pool, 100);
+		assert_true(offset && !mempool_free(pool, offset));
+	}
+}
+
+static uint64_t leased_idle(void)
+{
+	struct mempool_stats stats;
+
+	assert_int_equal(mempool_pool_stats(pool, &stats), 0);
+	return stats.leased_idle;
+}
+
+/* Slabs that were leased while nobody waited for them any more go back. */
+static void test_lease_that_was_given_up_leaves_nothing(void **state)
+{
+	struct mempool_stats stats;
+	uint64_t idle;
+
+	(void)state;
+	warm_up();
+	assert_int_equal(do_alloc(), 0);
+	idle = leased_idle();
+	start_lossy("kill", KIND(LEASE_SLABS));
+	assert_int_equal(mempool_set_timeout(client, 50), 0);
+	errno = 0;
+	assert_true(!mempool_alloc(pool, 5000) && errno == EHOSTDOWN);
+	assert_int_equal(daemon_wait(&world), 128 + SIGKILL);
+	assert_int_equal(daemon_start(&world, NULL), 0);
+	assert_int_equal(mempool_set_timeout(client, PATIENT_MS), 0);
+	while (leased_idle() != idle) /* any call brings it about */
+		;
+	assert_int_equal(mempool_pool_check(pool, NULL), 0);
+	assert_int_equal(do_free(), 0);
+	some[0] = mempool_alloc(pool, 5000);
+	assert_true(some[0] && !mempool_free(pool, some[0]));
+	assert_int_equal(mempool_pool_stats(pool, &stats), 0);
+	assert_true(!stats.used && stats.leased_idle > idle);
+}
+
+/* A heap number that nobody waited for is lost to its session, and to nobody else. */
+static void test_heap_that_was_given_up_leaves_nothing(void **state)
+{
+	struct mempool_stats stats;
+
+	(void)state;
+	one = 1;
+	start_lossy("kill", KIND(OPEN_HEAP));
+	assert_int_equal(mempool_set_timeout(client, 50), 0);
+	for (int i = 0; i < 100 && one; i++) { /* the first go by request */
+		errno = 0;
+		one = mempool_alloc(pool, 100);
+		assert_int_equal(mempool_free(pool, one), 0);
+	}
+	assert_true(!one && errno == EHOSTDOWN);
+	assert_int_equal(daemon_wait(&world), 128 + SIGKILL);
+	assert_int_equal(daemon_start(&world, NULL), 0);
+	assert_int_equal(mempool_set_timeout(client, PATIENT_MS), 0);
+	for (int i = 0; i < 2000 && !leased_idle(); i++) { /* by request first, then with a number of its own */
+		assert_int_equal(do_alloc(), 0);
+		assert_int_equal(do_free(), 0);
+	}
+	assert_true(leased_idle());
+	assert_int_equal(mempool_pool_check(pool, NULL), 0);
+	mempool_pool_close(pool);
+	mempool_disconnect(client);
+	assert_int_equal(mempool_connect(&client, world.socket), 0);
+	assert_int_equal(mempool_pool_open(client, "p", &pool), 0);
+	assert_true(await_used(0));
+	for (int i = 0; i < 5000 && leased_idle(); i++) /* nobody has it any more: a gap as soon as somebody looks */
+		assert_true(await_used(0));
+	assert_int_equal(mempool_pool_stats(pool, &stats), 0);
+	assert_int_equal(stats.leased_idle, 0);
+	assert_int_equal(mempool_pool_check(pool, NULL), 0);
+}
+
+/* One call finds out, and from then on nothing is handed out, also of what lies ready in the process. */
+static void test_lost_session_hands_out_nothing(void **state)
+{
+	struct mempool_stats stats;
+
+	(void)state;
+	warm_up();
+	assert_int_equal(do_alloc(), 0);
+	assert_int_equal(daemon_stop(&world), 0);
+	world.keeps = false;
+	assert_int_equal(daemon_start(&world, NULL), 0);
+	assert_int_equal(daemon_stop(&world), 0); /* destroys all */
+	assert_int_equal(daemon_start(&world, NULL), 0);
+	assert_int_equal(mempool_pool_stats(pool, &stats), -ESTALE);
+	for (int i = 0; i < 3; i++) {
+		errno = 0;
+		assert_true(!mempool_alloc(pool, 100) && errno == ESTALE);
+		assert_non_null(strstr(mempool_last_error(), "session is lost"));
+		assert_int_equal(mempool_free(pool, one), -ESTALE);
+		assert_int_equal(mempool_take(pool, one, 1), -ESTALE);
+		assert_int_equal(mempool_usable_size(pool, one), 0);
+		assert_true(!mempool_realloc(pool, one, 500) && errno == ESTALE);
+	}
+}
+
 static void test_session_of_an_ephemeral_daemon_is_lost(void **state)
 {
 	(void)state;
@@ -411,6 +519,9 @@ int main(void)
 		RESTART_TEST(test_lost_reply_is_asked_for_again),
 		RESTART_TEST(test_call_that_was_given_up_leaves_nothing),
 		RESTART_TEST(test_disconnect_while_the_daemon_is_down_ends_the_session),
+		RESTART_TEST(test_lease_that_was_given_up_leaves_nothing),
+		RESTART_TEST(test_heap_that_was_given_up_leaves_nothing),
+		RESTART_TEST(test_lost_session_hands_out_nothing),
 		RESTART_TEST(test_session_of_an_ephemeral_daemon_is_lost),
 	};
 

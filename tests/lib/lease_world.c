@@ -169,6 +169,8 @@ bool lease_world_recall(struct lease_world *world, uint32_t id)
 
 void lease_world_sweep(struct lease_world *world, uint32_t heap)
 {
+	atomic_store_explicit(&world->map.heaps[heap].session, 0,
+			      memory_order_release); /* first: before a word is touched */
 	for (uint32_t id = 0; id < world->n_slabs; id++) {
 		struct world_slab *slab = &world->slabs[id];
 
@@ -188,7 +190,6 @@ void lease_world_sweep(struct lease_world *world, uint32_t heap)
 			__atomic_store_n(&world->map.slabs[id].grantee, 0, __ATOMIC_RELAXED);
 		}
 	}
-	atomic_store_explicit(&world->map.heaps[heap].session, 0, memory_order_release);
 }
 
 _Atomic uint16_t *lease_world_word(struct lease_world *world, uint64_t offset, uint32_t *idp)

@@ -201,6 +201,40 @@ static void test_flush_gives_every_slot_back(void **state)
 	assert_int_not_equal(alloc(s, 1, 48), 0);
 }
 
+/* The daemon has ended a session that does not know it; another has its slots by now, and in the end its number. */
+static void test_a_heap_whose_session_is_over_touches_nothing(void **state)
+{
+	struct setting *s = *state;
+	uint64_t live[200], taken[200], large = alloc(s, 1, 100000), bytes;
+	uint32_t size_class = size_class_of(64);
+
+	for (unsigned i = 0; i < N_ELEMENTS(live); i++)
+		live[i] = alloc(s, 1, 64);
+	for (unsigned i = 0; i < N_ELEMENTS(live) / 2; i++) /* some cached, some live */
+		assert_int_equal(lease_world_free(&s->heaps[1], live[i]), 0);
+	assert_int_equal(lease_world_free(&s->heaps[1], large), 0);
+	lease_world_sweep(&s->world, 1);
+	for (int reused = 0; reused < 2; reused++) {
+		if (reused)
+			lease_world_open(&s->world, 1, 201);
+		for (unsigned i = 0; i < N_ELEMENTS(taken) / 2; i++) /* orphans first: the same slots */
+			taken[i] = alloc(s, 2, 64);
+		heap_flush(&s->heaps[1]);
+		while (heap_pop(&s->heaps[1], size_class))
+			fail_msg("a heap that is over hands out a slot");
+		assert_int_equal(heap_alloc(&s->heaps[1], size_class, &bytes), HEAP_E_REQUEST);
+		assert_int_equal(heap_alloc(&s->heaps[1], size_class_of(100000), &bytes), HEAP_E_REQUEST);
+		assert_int_equal(heap_free(&s->heaps[1], taken[0]), HEAP_E_REQUEST);
+		assert_int_equal(heap_take(&s->heaps[1], taken[0], 102), HEAP_E_REQUEST);
+		heap_refused(&s->heaps[1], size_class);
+		assert_null(heap_pop(&s->heaps[1], size_class));
+		for (unsigned i = 0; i < N_ELEMENTS(taken) / 2; i++) {
+			assert_int_equal(word_at(s, taken[i]), lease_live_of(2));
+			assert_int_equal(lease_world_free(&s->heaps[2], taken[i]), 0);
+		}
+	}
+}
+
 static void test_slots_flushed_by_another_are_found_again(void **state)
 {
 	struct setting *s = *state;
@@ -598,6 +632,7 @@ int main(void)
 		HEAP_TEST(test_pinned_and_the_pools_slots_are_the_daemons),
 		HEAP_TEST(test_take_wants_the_senders_session),
 		HEAP_TEST(test_flush_gives_every_slot_back),
+		HEAP_TEST(test_a_heap_whose_session_is_over_touches_nothing),
 		HEAP_TEST(test_slots_flushed_by_another_are_found_again),
 		HEAP_TEST(test_a_stopped_heaps_large_slot_can_be_taken_back),
 		HEAP_TEST(test_pressure_empties_the_magazines),
