@@ -34,7 +34,8 @@ struct shelf {		 /* where a class's magazine is filled from */
 	bool has_busy;		/* the last walk passed one over */
 };
 
-#define HEAP_RETURNS 32u /* slabs that look empty, before the daemon is told: simply picked */
+#define HEAP_IDLE    512u /* slabs that look empty and stay leased, for they will be wanted again: simply picked */
+#define HEAP_RETURNS 64u  /* of which the daemon is told at once */
 
 struct heap {
 	/* read by each alloc and free */
@@ -55,8 +56,9 @@ struct heap {
 	struct lease_map map;
 	uint32_t number;
 	uint32_t seen_pressure, seen_returned;
-	uint32_t n_returns;
-	uint32_t returns[HEAP_RETURNS];
+	uint32_t n_idle;
+	uint32_t idle[HEAP_IDLE]; /* id + 1 at id % HEAP_IDLE, some of them refilled since; of two there the later */
+	uint64_t idle_bytes, idle_limit;
 	uint64_t pool_bytes;
 	uint64_t large_bytes, large_limit; /* cached in classes above SIZE_CLASS_CUT_MAX */
 	struct shelf shelves[SIZE_CLASS_N];
