@@ -51,6 +51,14 @@ const uint8_t heap_classes[] = {
 
 static_assert(N_ELEMENTS(heap_classes) == SIZE_CLASS_CUT_MAX / 16, "one for each granule");
 
+static _Atomic uint16_t no_word; /* 0: never live */
+static struct heap_slot no_slot = {.word = &no_word};
+
+static void forget_last(struct heap *heap)
+{
+	heap->last = &no_slot;
+}
+
 static bool is_large(uint32_t size_class)
 {
 	return size_class >= SIZE_CLASS_CUT_N;
@@ -63,6 +71,7 @@ void heap_init(struct heap *heap, const struct lease_map *map, uint32_t number, 
 	uint64_t share = pool_bytes / POOL_SHARE < MAGAZINE_BYTES ? pool_bytes / POOL_SHARE : MAGAZINE_BYTES;
 
 	memset(heap, 0, sizeof(*heap));
+	forget_last(heap);
 	heap->map = *map;
 	heap->number = number;
 	heap->live = lease_live_of(number);
@@ -210,7 +219,7 @@ static void flush_oldest(struct heap *heap, uint32_t size_class, uint32_t n)
 
 void heap_flush(struct heap *heap)
 {
-	heap->last = NULL;
+	forget_last(heap);
 	for (uint32_t i = 0; i < SIZE_CLASS_N; i++)
 		if (magazine_n(&heap->magazines[i]))
 			flush_oldest(heap, i, magazine_n(&heap->magazines[i]));
@@ -221,7 +230,7 @@ static void look_around(struct heap *heap)
 {
 	uint32_t pressure = lease_hint_get(&heap->map.header->pressure);
 
-	heap->last = NULL;
+	forget_last(heap);
 	if (pressure != heap->seen_pressure) {
 		heap->seen_pressure = pressure;
 		heap_flush(heap);
@@ -394,7 +403,7 @@ static bool refill(struct heap *heap, uint32_t size_class)
 
 /* ---- alloc ---- */
 
-static uint64_t pop_large(struct heap *heap, uint32_t size_class)
+uint64_t heap_pop_large(struct heap *heap, uint32_t size_class)
 {
 	struct magazine *magazine = &heap->magazines[size_class];
 
@@ -415,14 +424,14 @@ static uint64_t pop(struct heap *heap, uint32_t size_class)
 	const struct heap_slot *slot;
 
 	if (is_large(size_class))
-		return pop_large(heap, size_class);
+		return heap_pop_large(heap, size_class);
 	slot = heap_pop(heap, size_class);
 	return slot ? slot->offset : 0;
 }
 
 int heap_alloc(struct heap *heap, uint32_t size_class, uint64_t *offsetp)
 {
-	uint64_t offset = is_large(size_class) ? pop_large(heap, size_class) : 0;
+	uint64_t offset = is_large(size_class) ? heap_pop_large(heap, size_class) : 0;
 
 	if (!offset) {
 		if (is_destroyed(heap))
@@ -582,6 +591,24 @@ static int replace(_Atomic uint16_t *word, uint16_t seen, uint16_t to)
 	return -EALREADY;
 }
 
+bool heap_push_large(struct heap *heap, uint64_t offset, uint32_t size_class, _Atomic uint16_t *word)
+{
+	struct magazine *magazine;
+	uint64_t bytes;
+
+	if (size_class >= SIZE_CLASS_N)
+		return false;
+	magazine = &heap->magazines[size_class];
+	bytes = size_class_bytes(size_class);
+	if (magazine->top == magazine->limit || heap->large_bytes + bytes > heap->large_limit ||
+	    !lease_word_swap(word, heap->live, heap->cached))
+		return false;
+	*magazine->top++ = (struct heap_slot){offset, word};
+	heap->large_bytes += bytes;
+	lease_count(&heap->shared->n_free);
+	return true;
+}
+
 int heap_free(struct heap *heap, uint64_t offset)
 {
 	struct lease_place place;
@@ -613,7 +640,7 @@ int heap_take(struct heap *heap, uint64_t offset, uint64_t session)
 	uint16_t word;
 	int r = find(heap, offset, &place);
 
-	heap->last = NULL;
+	forget_last(heap);
 	if (r)
 		return r;
 	word = lease_word_peek(place.word);
