@@ -187,6 +187,16 @@ static COLD mempool_offset alloc_long_way(struct mempool_pool *pool, size_t size
 	return r ? no_block(r) : offset;
 }
 
+static __attribute__((noinline)) mempool_offset alloc_large(struct mempool_pool *pool, size_t size)
+{
+	struct heap *heap = thread_enter(pool->slot);
+	uint32_t size_class = size_class_of(size);
+	uint64_t offset = heap ? heap_pop_large(heap, size_class) : 0;
+
+	thread_leave();
+	return offset ? filled(pool, offset, size_class) : alloc_long_way(pool, size, MEMPOOL_ALIGNMENT);
+}
+
 mempool_offset mempool_alloc(struct mempool_pool *pool, size_t size)
 {
 	if (__builtin_expect(pool && size - 1 < SIZE_CLASS_CUT_MAX, 1)) {
@@ -203,6 +213,8 @@ mempool_offset mempool_alloc(struct mempool_pool *pool, size_t size)
 			return offset;
 		}
 		thread_leave();
+	} else if (pool && size - 1 < SIZE_CLASS_BYTES_MAX) {
+		return alloc_large(pool, size);
 	}
 	return alloc_long_way(pool, size, MEMPOOL_ALIGNMENT);
 }
@@ -374,14 +386,30 @@ static COLD int free_long_way(struct mempool_pool *pool, uint64_t offset)
 	return r == HEAP_E_REQUEST ? free_one(pool, offset, true) : r;
 }
 
+/* Begun in @heap, which is left here. */
+static __attribute__((noinline)) int free_large(struct mempool_pool *pool, uint64_t offset, struct heap *heap,
+						uint32_t size_class, _Atomic uint16_t *word)
+{
+	bool is_done = heap_push_large(heap, offset, size_class, word);
+
+	thread_leave();
+	return is_done ? 0 : free_long_way(pool, offset);
+}
+
 int mempool_free(struct mempool_pool *pool, mempool_offset offset)
 {
 	if (__builtin_expect(pool != NULL, 1)) {
 		struct heap *heap = thread_enter(pool->slot);
-		bool is_done = __builtin_expect(heap != NULL, 1) && heap_push(heap, offset);
+		enum heap_pushed pushed = HEAP_PUSH_LOOK;
+		_Atomic uint16_t *word;
+		uint32_t size_class;
 
+		if (__builtin_expect(heap != NULL, 1))
+			pushed = heap_push(heap, offset, &word, &size_class);
+		if (__builtin_expect(pushed == HEAP_PUSH_LARGE, 0))
+			return free_large(pool, offset, heap, size_class, word);
 		thread_leave();
-		if (__builtin_expect(is_done, 1))
+		if (__builtin_expect(pushed == HEAP_PUSHED, 1))
 			return 0;
 	}
 	return free_long_way(pool, offset);

@@ -30,11 +30,13 @@
 #define MAGAZINE_MAX   64u	    /* slots */
 #define MAGAZINE_MIN   4u	    /* a refill is half of it */
 #define MAGAZINE_BYTES (128u << 10) /* a magazine holds that much of a class; measured with the mixed working set */
-#define LARGE_BYTES    (UINT64_C(8) << 20) /* all magazines of large classes together */
-#define POOL_SHARE     128u		   /* part of its pool that a magazine may hold */
-#define LEASE_MAX      16u		   /* slabs in one request */
-#define REFUSED_WAIT   64u		   /* allocations of the class until the daemon is asked again */
-#define REFILL_SLABS   16u		   /* slabs that one refill takes from */
+#define LARGE_BYTES    (UINT64_C(16) << 20) /* all magazines of large classes together */
+#define POOL_SHARE     128u		    /* part of its pool that a magazine may hold */
+#define IDLE_BYTES \
+	(UINT64_C(64) << 20) /* in slabs that look empty, before the daemon is told; at most an eighth of the pool */
+#define LEASE_MAX    16u     /* slabs in one request */
+#define REFUSED_WAIT 64u     /* allocations of the class until the daemon is asked again */
+#define REFILL_SLABS 16u     /* slabs that one refill takes from */
 
 #define UPTO(exponent, eighth) (((1u << (exponent)) + ((eighth) << ((exponent)-3))) / 16)
 #define CLASS(exponent, eighth) \
@@ -52,6 +54,14 @@ const uint8_t heap_classes[] = {
 
 static_assert(N_ELEMENTS(heap_classes) == SIZE_CLASS_CUT_MAX / 16, "one for each granule");
 
+static _Atomic uint16_t no_word; /* 0: never live */
+static struct heap_slot no_slot = {.word = &no_word};
+
+static void forget_last(struct heap *heap)
+{
+	heap->last = &no_slot;
+}
+
 static bool is_large(uint32_t size_class)
 {
 	return size_class >= SIZE_CLASS_CUT_N;
@@ -64,6 +74,7 @@ void heap_init(struct heap *heap, const struct lease_map *map, uint32_t number, 
 	uint64_t share = pool_bytes / POOL_SHARE < MAGAZINE_BYTES ? pool_bytes / POOL_SHARE : MAGAZINE_BYTES;
 
 	memset(heap, 0, sizeof(*heap));
+	forget_last(heap);
 	heap->map = *map;
 	heap->number = number;
 	heap->live = lease_live_of(number);
@@ -79,6 +90,7 @@ void heap_init(struct heap *heap, const struct lease_map *map, uint32_t number, 
 	heap->session = atomic_load_explicit(&heap->shared->session, memory_order_acquire);
 	heap->pool_bytes = pool_bytes;
 	heap->large_limit = pool_bytes / 16 < LARGE_BYTES ? pool_bytes / 16 : LARGE_BYTES;
+	heap->idle_limit = pool_bytes / 8 < IDLE_BYTES ? pool_bytes / 8 : IDLE_BYTES;
 	heap->seen_pressure = lease_hint_get(&map->header->pressure);
 	heap->seen_returned = lease_hint_get(&heap->shared->n_returned);
 	for (uint32_t i = 0; i < SIZE_CLASS_N; i++) {
@@ -119,13 +131,25 @@ static uint32_t magazine_n(const struct magazine *magazine)
 
 /* ---- flush ---- */
 
-static void note_return(struct heap *heap, uint32_t id)
+static bool looks_empty(const struct lease_slab *slab)
 {
-	for (uint32_t i = 0; i < heap->n_returns; i++)
-		if (heap->returns[i] == id)
-			return;
-	if (heap->n_returns < HEAP_RETURNS)
-		heap->returns[heap->n_returns++] = id;
+	return lease_hint_get(&slab->has_free) >= LEASE_FIELD(slab->n_slots);
+}
+
+static uint64_t slab_bytes(const struct lease_slab *slab)
+{
+	return (uint64_t)LEASE_FIELD(slab->n_slots) * LEASE_FIELD(slab->slot_bytes);
+}
+
+static void note_idle(struct heap *heap, uint32_t id, uint64_t n_bytes)
+{
+	uint32_t *at = &heap->idle[id % HEAP_IDLE];
+
+	if (*at == id + 1)
+		return;
+	heap->n_idle += !*at;
+	heap->idle_bytes += n_bytes;
+	*at = id + 1;
 }
 
 static void note_hot(struct shelf *shelf, uint32_t id)
@@ -151,8 +175,8 @@ static void hint(struct heap *heap, uint32_t id, uint32_t n)
 	} else if (grantee && grantee < heap->map.n_heaps) {
 		lease_hint_raise(&heap->map.heaps[grantee].n_returned);
 	}
-	if (has_free >= LEASE_FIELD(slab->n_slots))
-		note_return(heap, id);
+	if (looks_empty(slab))
+		note_idle(heap, id, slab_bytes(slab));
 }
 
 /* One slot back to its slab. Return: false: the daemon had taken it already */
@@ -212,7 +236,7 @@ static void forget_cached(struct heap *heap)
 
 void heap_flush(struct heap *heap)
 {
-	heap->last = NULL;
+	forget_last(heap);
 	if (is_disowned(heap))
 		forget_cached(heap);
 	for (uint32_t i = 0; i < SIZE_CLASS_N; i++)
@@ -225,7 +249,7 @@ static bool look_around(struct heap *heap)
 {
 	uint32_t pressure = lease_hint_get(&heap->map.header->pressure);
 
-	heap->last = NULL;
+	forget_last(heap);
 	if (is_disowned(heap)) {
 		forget_cached(heap);
 		return false;
@@ -403,7 +427,7 @@ static bool refill(struct heap *heap, uint32_t size_class)
 
 /* ---- alloc ---- */
 
-static uint64_t pop_large(struct heap *heap, uint32_t size_class)
+uint64_t heap_pop_large(struct heap *heap, uint32_t size_class)
 {
 	struct magazine *magazine = &heap->magazines[size_class];
 
@@ -424,14 +448,14 @@ static uint64_t pop(struct heap *heap, uint32_t size_class)
 	const struct heap_slot *slot;
 
 	if (is_large(size_class))
-		return pop_large(heap, size_class);
+		return heap_pop_large(heap, size_class);
 	slot = heap_pop(heap, size_class);
 	return slot ? slot->offset : 0;
 }
 
 int heap_alloc(struct heap *heap, uint32_t size_class, uint64_t *offsetp)
 {
-	uint64_t offset = is_large(size_class) ? pop_large(heap, size_class) : 0;
+	uint64_t offset = is_large(size_class) ? heap_pop_large(heap, size_class) : 0;
 
 	if (!offset) {
 		if (is_destroyed(heap))
@@ -494,14 +518,45 @@ void heap_refused(struct heap *heap, uint32_t size_class)
 			!refill_granted(heap, size_class, is_large(size_class) ? 1 : magazine->capacity / 2, false);
 }
 
+static void forget_refilled(struct heap *heap)
+{
+	heap->n_idle = 0;
+	heap->idle_bytes = 0;
+	for (uint32_t i = 0; i < HEAP_IDLE; i++) {
+		const struct lease_slab *slab = &heap->map.slabs[heap->idle[i] ? heap->idle[i] - 1 : 0];
+
+		if (!heap->idle[i] || !looks_empty(slab)) {
+			heap->idle[i] = 0;
+			continue;
+		}
+		heap->n_idle++;
+		heap->idle_bytes += slab_bytes(slab);
+	}
+}
+
+static bool has_idle(const struct heap *heap, uint32_t quarters)
+{
+	return heap->n_idle >= HEAP_IDLE / 4 * quarters || heap->idle_bytes > heap->idle_limit / 4 * quarters;
+}
+
+/* Some only, and not soon again: a working set that comes and goes needs its slabs. */
 uint32_t heap_returns(struct heap *heap, uint32_t ids[HEAP_RETURNS])
 {
-	uint32_t n = heap->n_returns;
+	uint64_t n_bytes;
+	uint32_t n = 0;
 
-	if (n < HEAP_RETURNS)
+	if (!has_idle(heap, 4))
 		return 0;
-	memcpy(ids, heap->returns, n * sizeof(ids[0]));
-	heap->n_returns = 0;
+	forget_refilled(heap);
+	for (uint32_t i = 0; i < HEAP_IDLE && n < HEAP_RETURNS && has_idle(heap, 3); i++) {
+		if (!heap->idle[i])
+			continue;
+		ids[n++] = heap->idle[i] - 1;
+		heap->n_idle--;
+		n_bytes = slab_bytes(&heap->map.slabs[ids[n - 1]]); /* anybody may have changed it meanwhile */
+		heap->idle_bytes -= n_bytes < heap->idle_bytes ? n_bytes : heap->idle_bytes;
+		heap->idle[i] = 0;
+	}
 	return n;
 }
 
@@ -560,6 +615,24 @@ static int replace(_Atomic uint16_t *word, uint16_t seen, uint16_t to)
 	if (LEASE_RULE(PINNED_TO_DAEMON) && judge(lease_word_peek(word)) == HEAP_E_REQUEST)
 		return HEAP_E_REQUEST;
 	return -EALREADY;
+}
+
+bool heap_push_large(struct heap *heap, uint64_t offset, uint32_t size_class, _Atomic uint16_t *word)
+{
+	struct magazine *magazine;
+	uint64_t bytes;
+
+	if (size_class >= SIZE_CLASS_N)
+		return false;
+	magazine = &heap->magazines[size_class];
+	bytes = size_class_bytes(size_class);
+	if (magazine->top == magazine->limit || heap->large_bytes + bytes > heap->large_limit ||
+	    !lease_word_swap(word, heap->live, heap->cached))
+		return false;
+	*magazine->top++ = (struct heap_slot){offset, word};
+	heap->large_bytes += bytes;
+	lease_count(&heap->shared->n_free);
+	return true;
 }
 
 int heap_free(struct heap *heap, uint64_t offset)

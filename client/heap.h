@@ -34,7 +34,8 @@ struct shelf {		 /* where a class's magazine is filled from */
 	bool has_busy;		/* the last walk passed one over */
 };
 
-#define HEAP_RETURNS 32u /* slabs that look empty, before the daemon is told: simply picked */
+#define HEAP_IDLE    512u /* slabs that look empty and stay leased, for they will be wanted again: simply picked */
+#define HEAP_RETURNS 64u  /* of which the daemon is told at once */
 
 struct heap {
 	/* read by each alloc and free */
@@ -46,18 +47,21 @@ struct heap {
 	_Atomic uint16_t *words;
 	struct lease_heap *shared;
 	/*
-	 * Magazine that the heap's last act was to pop from; NULL: it was something else. What was popped lies right above its top,
-	 * and the word cannot have become this heap's again in another shape: that takes an act of the heap.
+	 * What was popped last, and from where. It still lies there, right above the top, or a slot that was pushed since does, whose
+	 * word is C(k) until it is popped and so the last itself. The slot cannot have become this heap's again in another shape: that
+	 * takes a refill or a take, and those forget it, as all does that is not a plain pop or push.
 	 */
-	struct magazine *last;
+	struct heap_slot *last;
+	struct magazine *last_from;
 	struct magazine magazines[SIZE_CLASS_N];
 	/* the rest */
 	struct lease_map map;
 	uint32_t number;
 	uint64_t session; /* that the number was given to */
 	uint32_t seen_pressure, seen_returned;
-	uint32_t n_returns;
-	uint32_t returns[HEAP_RETURNS];
+	uint32_t n_idle;
+	uint32_t idle[HEAP_IDLE]; /* id + 1 at id % HEAP_IDLE, some of them refilled since; of two there the later */
+	uint64_t idle_bytes, idle_limit;
 	uint64_t pool_bytes;
 	uint64_t large_bytes, large_limit; /* cached in classes above SIZE_CLASS_CUT_MAX */
 	struct shelf shelves[SIZE_CLASS_N];
@@ -115,61 +119,76 @@ static inline const struct heap_slot *heap_pop(struct heap *heap, uint32_t size_
 	if (__builtin_expect(top == magazine->bottom, 0))
 		return NULL;
 	magazine->top = --top;
-	heap->last = magazine;
+	heap->last = top;
+	heap->last_from = magazine;
 	lease_word_keep(top->word, heap->live);
 	lease_count(&heap->shared->n_alloc);
 	return top;
 }
 
-/* The block that was allocated last, freed before anything else was done: all is at hand. */
-static inline bool heap_unpop(struct heap *heap, struct magazine *magazine, uint64_t offset)
+/* The block that was allocated last, freed before another was: all is at hand. */
+static inline bool heap_unpop(struct heap *heap, struct heap_slot *last)
 {
-	struct heap_slot *top = magazine->top;
-
-	if (top->offset != offset || lease_word_peek(top->word) != heap->live)
+	if (lease_word_peek(last->word) != heap->live)
 		return false;
-	lease_word_keep(top->word, heap->cached);
-	magazine->top = top + 1;
+	lease_word_keep(last->word, heap->cached);
+	heap->last_from->top = last + 1;
 	lease_count(&heap->shared->n_free);
 	return true;
 }
 
-/** heap_push() - free the heap's own block. Return: false: heap_free() must look */
-static inline bool heap_push(struct heap *heap, uint64_t offset)
+/** heap_pop_large() - one of @size_class, SIZE_CLASS_CUT_N and above. Return: its offset; 0: heap_alloc() must look */
+uint64_t heap_pop_large(struct heap *heap, uint32_t size_class);
+enum heap_pushed {
+	HEAP_PUSHED,
+	HEAP_PUSH_LARGE, /* heap_push_large() is the second half */
+	HEAP_PUSH_LOOK,	 /* heap_free() must look */
+};
+
+/** heap_push_large() - of a class of SIZE_CLASS_CUT_N and above. Return: false: heap_free() must look */
+bool heap_push_large(struct heap *heap, uint64_t offset, uint32_t size_class, _Atomic uint16_t *word);
+
+/** heap_push() - free the heap's own block. @wordp, @size_classp: set with HEAP_PUSH_LARGE */
+static inline enum heap_pushed heap_push(struct heap *heap, uint64_t offset, _Atomic uint16_t **wordp,
+					 uint32_t *size_classp)
 {
 	uint64_t page = offset / LEASE_PAGE_BYTES - heap->first_page, index; /* huge if below first */
 	const struct lease_slab *slab;
 	_Atomic uint16_t *word;
-	struct magazine *magazine = heap->last;
-	struct heap_slot *top;
+	struct magazine *magazine;
+	struct heap_slot *last = heap->last, *top;
 	uint32_t id, slot, size_class;
 
-	heap->last = NULL;
-	if (magazine && heap_unpop(heap, magazine, offset))
-		return true;
+	if (last->offset == offset && heap_unpop(heap, last))
+		return HEAP_PUSHED;
 	if (__builtin_expect(page >= heap->n_pages, 0))
-		return false;
+		return HEAP_PUSH_LOOK;
 	id = atomic_load_explicit(&heap->pages[page], memory_order_relaxed) - 1;
 	if (__builtin_expect(id >= heap->n_slabs, 0))
-		return false;
+		return HEAP_PUSH_LOOK;
 	slab = &heap->slabs[id];
 	if (__builtin_expect(!lease_slot_at(offset - LEASE_FIELD(slab->base), LEASE_FIELD(slab->slot_bytes),
 					    LEASE_FIELD(slab->n_slots), LEASE_FIELD(slab->reciprocal), &slot),
 			     0))
-		return false;
+		return HEAP_PUSH_LOOK;
 	index = (uint64_t)LEASE_FIELD(slab->first_word) + slot;
 	size_class = LEASE_FIELD(slab->size_class);
-	if (__builtin_expect(index >= heap->n_words || size_class >= SIZE_CLASS_CUT_N, 0))
-		return false;
+	if (__builtin_expect(index >= heap->n_words, 0))
+		return HEAP_PUSH_LOOK;
 	word = &heap->words[index];
+	if (__builtin_expect(size_class >= SIZE_CLASS_CUT_N, 0)) {
+		*wordp = word;
+		*size_classp = size_class;
+		return HEAP_PUSH_LARGE;
+	}
 	magazine = &heap->magazines[size_class];
 	top = magazine->top;
 	if (__builtin_expect(lease_word_peek(word) != heap->live || top == magazine->limit, 0))
-		return false;
+		return HEAP_PUSH_LOOK;
 	lease_word_keep(word, heap->cached);
 	top->offset = offset;
 	top->word = word;
 	magazine->top = top + 1;
 	lease_count(&heap->shared->n_free);
-	return true;
+	return HEAP_PUSHED;
 }

@@ -70,5 +70,11 @@ static inline uint64_t lease_world_alloc(struct lease_world *world, struct heap 
 
 static inline int lease_world_free(struct heap *heap, uint64_t offset)
 {
-	return heap_push(heap, offset) ? 0 : heap_free(heap, offset);
+	_Atomic uint16_t *word;
+	uint32_t size_class;
+	enum heap_pushed pushed = heap_push(heap, offset, &word, &size_class);
+
+	if (pushed == HEAP_PUSHED || (pushed == HEAP_PUSH_LARGE && heap_push_large(heap, offset, size_class, word)))
+		return 0;
+	return heap_free(heap, offset);
 }
