@@ -36,6 +36,7 @@
 	(UINT64_C(64) << 20) /* in slabs that look empty, before the daemon is told; at most an eighth of the pool */
 #define LEASE_MAX    16u     /* slabs in one request */
 #define REFUSED_WAIT 64u     /* allocations of the class until the daemon is asked again */
+#define COLOUR_STEP  17u     /* slots: so far apart do heaps begin, for slabs begin at pages and share cache sets */
 #define REFILL_SLABS 16u     /* slabs that one refill takes from */
 
 #define UPTO(exponent, eighth) (((1u << (exponent)) + ((eighth) << ((exponent)-3))) / 16)
@@ -57,6 +58,8 @@ static_assert(N_ELEMENTS(heap_classes) == SIZE_CLASS_CUT_MAX / 16, "one for each
 static _Atomic uint16_t no_word; /* 0: never live */
 static struct heap_slot no_slot = {.word = &no_word};
 
+static _Atomic uint32_t n_heaps;
+
 static void forget_last(struct heap *heap)
 {
 	heap->last = &no_slot;
@@ -77,6 +80,7 @@ void heap_init(struct heap *heap, const struct lease_map *map, uint32_t number, 
 	forget_last(heap);
 	heap->map = *map;
 	heap->number = number;
+	heap->colour = atomic_fetch_add_explicit(&n_heaps, COLOUR_STEP, memory_order_relaxed);
 	heap->live = lease_live_of(number);
 	heap->cached = lease_cached_by(number);
 	heap->first_page = map->first / LEASE_PAGE_BYTES;
@@ -290,7 +294,7 @@ static bool read_shape(const struct heap *heap, const struct lease_slab *slab, u
 	if (LEASE_RULE(LOOK_AGAIN) &&
 	    (LEASE_FIELD(slab->size_class) != size_class || LEASE_FIELD(slab->slot_bytes) != slot_bytes))
 		return false; /* the id has come back with another shape */
-	return range_fits(shapep->first_word, shapep->n_slots, heap->n_words) &&
+	return shapep->n_slots && range_fits(shapep->first_word, shapep->n_slots, heap->n_words) &&
 	       range_fits(shapep->base, shapep->n_slots * slot_bytes, heap->pool_bytes) &&
 	       shapep->base >= heap->map.first;
 }
@@ -314,9 +318,9 @@ static uint32_t collect(struct heap *heap, uint32_t size_class, const struct sha
 	struct magazine *magazine = &heap->magazines[size_class];
 	_Atomic uint16_t *words = heap->words + shape->first_word;
 	uint64_t slot_bytes = size_class_bytes(size_class);
-	uint32_t n = 0;
+	uint32_t n = 0, i = heap->colour % shape->n_slots;
 
-	for (uint32_t i = 0; i < shape->n_slots && n < n_wanted; i++) {
+	for (uint32_t left = shape->n_slots; left && n < n_wanted; left--, i = i + 1 < shape->n_slots ? i + 1 : 0) {
 		if (!is_free_word(lease_word_read(&words[i])) || !claim(heap, size_class, &words[i]))
 			continue;
 		*magazine->top++ = (struct heap_slot){shape->base + i * slot_bytes, &words[i]};

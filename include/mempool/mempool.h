@@ -366,7 +366,8 @@ static inline void *mempool_view_ptr(struct mempool_pool *pool, mempool_offset o
 {
 	const struct mempool_view *view = (const struct mempool_view *)pool;
 
-	if (!view || offset < view->first || offset >= __atomic_load_n(&view->n_known, __ATOMIC_RELAXED))
+	if (__builtin_expect(
+		    !view || offset < view->first || offset >= __atomic_load_n(&view->n_known, __ATOMIC_RELAXED), 0))
 		return mempool_ptr(pool, offset);
 	return view->base + offset;
 }
@@ -377,7 +378,8 @@ static inline mempool_offset mempool_view_offset_of(struct mempool_pool *pool, c
 	uint64_t offset =
 		view ? (uint64_t)((uintptr_t)address - (uintptr_t)view->base) : 0; /* huge for what is below */
 
-	if (!view || offset < view->first || offset >= __atomic_load_n(&view->n_known, __ATOMIC_RELAXED))
+	if (__builtin_expect(
+		    !view || offset < view->first || offset >= __atomic_load_n(&view->n_known, __ATOMIC_RELAXED), 0))
 		return mempool_offset_of(pool, address);
 	return offset;
 }

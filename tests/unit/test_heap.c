@@ -127,6 +127,53 @@ static void test_free_of_another_heaps_block_keeps_the_slot(void **state)
 	assert_int_equal(lease_world_free(&s->heaps[1], large), 0);
 }
 
+static void test_the_last_popped_is_freed_once(void **state)
+{
+	struct setting *s = *state;
+	uint64_t first = alloc(s, 1, 64), last = alloc(s, 1, 64);
+
+	assert_int_equal(lease_world_free(&s->heaps[1], last), 0);
+	assert_int_equal(lease_world_free(&s->heaps[1], last), -EALREADY);
+	assert_int_equal(lease_world_free(&s->heaps[1], first), 0); /* lies where the last lay */
+	assert_int_equal(lease_world_free(&s->heaps[1], last), -EALREADY);
+	last = alloc(s, 1, 64);
+	assert_int_equal(last, first);
+	assert_int_equal(lease_world_free(&s->heaps[2], last), 0);
+	assert_int_equal(lease_world_free(&s->heaps[1], last), -EALREADY);
+	assert_int_equal(word_at(s, last), lease_cached_by(2));
+	last = alloc(s, 1, 64);
+	heap_flush(&s->heaps[1]);
+	assert_int_equal(lease_world_free(&s->heaps[1], last), 0);
+	assert_int_equal(word_at(s, last), lease_cached_by(1));
+}
+
+/* Of an eighth of the pool, a quarter goes at once. */
+static void test_the_daemon_is_told_of_many_empty_slabs_only(void **state)
+{
+	struct setting *s = *state;
+	uint64_t live[N_LIVE], few = DATA_BYTES / 16, bytes = 0, slot_bytes = size_class_bytes(size_class_of(4096));
+	uint32_t ids[HEAP_RETURNS], n;
+
+	for (uint64_t n_bytes = few; n_bytes <= 4 * few; n_bytes += 3 * few) {
+		for (uint64_t i = 0; i < n_bytes / slot_bytes; i++) {
+			live[i] = alloc(s, 1, 4096);
+			assert_int_not_equal(live[i], 0);
+		}
+		for (uint64_t i = 0; i < n_bytes / slot_bytes; i++)
+			assert_int_equal(lease_world_free(&s->heaps[1], live[i]), 0);
+		heap_flush(&s->heaps[1]);
+		n = heap_returns(&s->heaps[1], ids);
+		assert_int_equal(n != 0, n_bytes > few);
+	}
+	for (uint32_t i = 0; i < n; i++) {
+		bytes += slots_of(size_class_of(4096)) * slot_bytes;
+		assert_true(lease_world_recall(&s->world, ids[i]));
+	}
+	assert_in_range(bytes, slot_bytes,
+			4 * few - DATA_BYTES / 8 * 3 / 4 + slots_of(size_class_of(4096)) * slot_bytes);
+	assert_int_equal(heap_returns(&s->heaps[1], ids), 0);
+}
+
 static void test_free_of_what_is_no_slot(void **state)
 {
 	struct setting *s = *state;
@@ -628,6 +675,8 @@ int main(void)
 		HEAP_TEST(test_class_table_is_size_class),
 		HEAP_TEST(test_free_twice_is_already),
 		HEAP_TEST(test_free_of_another_heaps_block_keeps_the_slot),
+		HEAP_TEST(test_the_last_popped_is_freed_once),
+		HEAP_TEST(test_the_daemon_is_told_of_many_empty_slabs_only),
 		HEAP_TEST(test_free_of_what_is_no_slot),
 		HEAP_TEST(test_pinned_and_the_pools_slots_are_the_daemons),
 		HEAP_TEST(test_take_wants_the_senders_session),
