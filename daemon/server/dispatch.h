@@ -28,7 +28,8 @@ struct services { /* what requests work on; outlives every session */
 	uint64_t started_ns;			  /* CLOCK_MONOTONIC */
 	const _Atomic uint32_t *loop_connections; /* [n_loops] */
 	uint32_t n_loops;
-	bool is_ephemeral; /* a stop ends every session, and keeps nothing */
+	bool is_ephemeral;	  /* a stop ends every session, and keeps nothing */
+	_Atomic bool is_stopping; /* a session that is not in the table may be one that was put by for the next daemon */
 };
 
 struct dispatch { /* one a thread */

@@ -86,7 +86,9 @@ static int refuse_resume(struct request *request, int error)
 {
 	int r;
 
-	if (error == -EACCES)
+	if (error == -ESTALE && atomic_load(&request->dispatch->services->is_stopping))
+		r = request_refuse(request, -EAGAIN, "Hello: the daemon is stopping; ask the next one, in a moment");
+	else if (error == -EACCES)
 		r = request_refuse(
 			request, -EACCES,
 			"Hello: the session is another process's; begin one of your own: Hello without resume_session");

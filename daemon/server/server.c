@@ -344,6 +344,7 @@ void server_set_config(struct server *server, const struct server_config *config
 
 static void stop_loops(struct server *server)
 {
+	atomic_store(&server->services.is_stopping, true); /* before the first session is put by */
 	for (unsigned i = 0; i < server->n_started; i++)
 		loop_stop(server->loops + i);
 	for (unsigned i = 0; i < server->n_started; i++)

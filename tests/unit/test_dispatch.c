@@ -222,6 +222,23 @@ static void test_dispatch_hello_tells_how_many_may_be_in_flight(void **state)
 	}
 }
 
+/* While it stops, a session that it has put by for the next daemon is none that has ended. */
+static void test_dispatch_resume_while_stopping_is_for_the_next_daemon(void **state)
+{
+	struct bench *bench = *state;
+	struct client client = client_open(bench, 0);
+
+	for (int stops = 0; stops < 2; stops++) {
+		bench->services.is_stopping = stops;
+		assert_int_equal(SAY(&client, HELLO, hello, Hello, SET(version_min, 1), SET(version_max, 1),
+				     SET(resume_session, 77), SET(resume_token, BYTES("0123456789abcdef"))),
+				 stops ? -EAGAIN : -ESTALE);
+		assert_int_equal(client.result, DISPATCH_E_CLOSE);
+	}
+	assert_null(client.peer.session);
+	client_close(&client);
+}
+
 static void test_dispatch_other_version_is_closed(void **state)
 {
 	struct client client = client_open(*state, 0);
@@ -813,6 +830,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(wants_hello_first),
 		TEST(hello_tells_how_many_may_be_in_flight),
+		TEST(resume_while_stopping_is_for_the_next_daemon),
 		TEST(other_version_is_closed),
 		TEST(bytes_that_are_no_request_are_closed),
 		TEST(ids_rise),
