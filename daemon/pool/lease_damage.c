@@ -39,7 +39,7 @@ static void name_sessions(const struct pool *pool, char *out, size_t n_out)
 
 static void tell(const struct pool *pool)
 {
-	char label[NAME_BYTES_MAX + 40], who[400], sentence[768];
+	char label[NAME_BYTES_MAX + 40], who[400], sentence[1024];
 
 	if (!pool->env->tell)
 		return;

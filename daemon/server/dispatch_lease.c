@@ -4,13 +4,14 @@
 #include <fcntl.h>
 
 #include "server/request.h"
+#include "server/watch.h"
 
 typedef unsigned long long llu; /* for printf */
 
-/* Without proof of its death nobody could ever take back what it has: a pidfd, which a pid known here has, or the lock. */
+/* Without proof of its death nobody could ever take back what it has: the pidfd that is watched, or the lock. */
 static bool can_be_seen_to_end(const struct session *session)
 {
-	return session->identity.pid > 0 || session->liveness.is_confirmed;
+	return (session->watch && session->watch->pidfd >= 0) || session->liveness.is_confirmed;
 }
 
 static int refuse_heap(struct request *request, int result, struct pool *pool)

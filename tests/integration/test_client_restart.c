@@ -351,6 +351,12 @@ static void test_lost_reply_is_asked_for_again(void **state)
 
 /* ---- sessions that end ---- */
 
+/* On a slow machine the time may be over before the daemon is gone. */
+static bool was_given_up(void)
+{
+	return errno == EHOSTDOWN || errno == ETIMEDOUT;
+}
+
 static void test_call_that_was_given_up_leaves_nothing(void **state)
 {
 	(void)state;
@@ -358,7 +364,7 @@ static void test_call_that_was_given_up_leaves_nothing(void **state)
 	start_lossy("kill", KIND(ALLOC));
 	assert_int_equal(mempool_set_timeout(client, 50), 0);
 	errno = 0;
-	assert_true(!mempool_alloc(pool, 5000) && errno == EHOSTDOWN);
+	assert_true(!mempool_alloc(pool, 5000) && was_given_up());
 	assert_int_equal(mempool_free(pool, one), 0); /* queued */
 	assert_int_equal(daemon_wait(&world), 128 + SIGKILL);
 	assert_int_equal(daemon_start(&world, NULL), 0);
@@ -416,7 +422,7 @@ static void test_lease_that_was_given_up_leaves_nothing(void **state)
 	start_lossy("kill", KIND(LEASE_SLABS));
 	assert_int_equal(mempool_set_timeout(client, 50), 0);
 	errno = 0;
-	assert_true(!mempool_alloc(pool, 5000) && errno == EHOSTDOWN);
+	assert_true(!mempool_alloc(pool, 5000) && was_given_up());
 	assert_int_equal(daemon_wait(&world), 128 + SIGKILL);
 	assert_int_equal(daemon_start(&world, NULL), 0);
 	assert_int_equal(mempool_set_timeout(client, PATIENT_MS), 0);
@@ -444,7 +450,7 @@ static void test_heap_that_was_given_up_leaves_nothing(void **state)
 		one = mempool_alloc(pool, 100);
 		assert_int_equal(mempool_free(pool, one), 0);
 	}
-	assert_true(!one && errno == EHOSTDOWN);
+	assert_true(!one && was_given_up());
 	assert_int_equal(daemon_wait(&world), 128 + SIGKILL);
 	assert_int_equal(daemon_start(&world, NULL), 0);
 	assert_int_equal(mempool_set_timeout(client, PATIENT_MS), 0);

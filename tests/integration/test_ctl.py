@@ -628,6 +628,96 @@ class Checks(Base):
         self.assertEqual(self.json("check", name), {"faults": []})  # freed all the same
 
 
+class Leases(Base):
+    """Blocks that are slots of a leased slab: the same to everybody who asks."""
+
+    N = 300  # so many that the tool's thread has a heap for most of them
+
+    def setUp(self):
+        self.name = self.pool("8M")
+        self.blocks = self.offsets("alloc", self.name, "1000", "--count", str(self.N))
+        self.assertEqual(len(set(self.blocks)), self.N)
+
+    def picture(self, *args):
+        picture = json.loads(self.ctl("viz", self.name, "--json", *args).out)
+        at = picture["first"]
+        for extent in picture["extents"]:
+            self.assertEqual(extent["offset"], at)
+            at += extent["size"]
+        self.assertEqual(at, picture["first"] + picture["total"])
+        return picture["extents"]
+
+    def live(self):
+        """Offsets of all blocks as the map has them, and how many of them are slots."""
+        offsets, n_slots = [], 0
+        for extent in self.picture("--blocks"):
+            if extent["state"] == "allocated":
+                offsets.append(extent["offset"])
+            elif extent["state"] == "leased":
+                slots = [b["offset"] for b in extent["live_slots"]]
+                self.assertEqual(len(slots), extent["live"])
+                self.assertLessEqual(extent["live"], extent["slots"])
+                self.assertEqual({(o - extent["offset"]) % extent["slot_size"] for o in slots} - {0}, set())
+                offsets += slots
+                n_slots += len(slots)
+        return sorted(offsets), n_slots
+
+    def test_viz_and_stats_see_each_slot(self):
+        live, n_slots = self.live()
+        self.assertEqual(live, sorted(self.blocks))
+        self.assertGreater(n_slots, self.N // 2)
+        stats = self.json("stats", self.name)
+        self.assertEqual(stats["used"] + stats["free"] + stats["leased_idle"], stats["total"])
+        self.assertEqual((stats["allocations"], stats["gaps"] > 0), (self.N, True))
+        for form in ("ascii", "unicode", "svg", "html"):
+            self.assertTrue(self.ctl("viz", self.name, "--format", form).out)
+        self.assertEqual(self.json("check", self.name), {"faults": []})
+
+    def test_free_by_the_tool_works_on_slots(self):
+        gone, left = self.blocks[1::2], self.blocks[::2]
+        self.ctl("free", self.name, *map(hex, gone))
+        self.assertEqual(self.live()[0], sorted(left))
+        self.assertEqual(self.json("stats", self.name)["allocations"], len(left))
+        slot = max(gone)
+        self.refused("free", self.name, hex(slot), code=OTHER, says="free already|no block")
+        self.refused("free", self.name, hex(slot + 16), code=OTHER, says="no block")
+        self.ctl("free", self.name, *map(hex, left))
+        stats = self.json("stats", self.name)
+        self.assertEqual((stats["used"], stats["allocations"]), (0, 0))
+        self.assertEqual(self.json("check", self.name), {"faults": []})
+        everything, = self.offsets("alloc", self.name, "8M")  # nothing is kept back
+        self.ctl("free", self.name, hex(everything))
+
+    def test_names_stand_on_slots(self):
+        for i in range(40):
+            offset, = self.offsets("alloc", self.name, "1000", "--name", f"k{i}")
+            self.assertEqual(self.offsets("find", self.name, f"k{i}"), [offset])
+        self.assertEqual(self.json("check", self.name), {"faults": []})
+
+    def test_check_and_log_tell_of_a_damaged_lease_segment(self):
+        other = self.pool("1M")
+        for path in daemon.objects():
+            with open(path, "r+b") as segment:
+                if segment.read(8) != b"memlases":
+                    continue
+                segment.seek(16 + 5 * 8)
+                words_at, = struct.unpack("Q", segment.read(8))
+                segment.seek(words_at)
+                if segment.read(2) not in (b"\0\0", b""):  # it has slabs
+                    segment.seek(words_at)
+                    segment.write(b"\xff" * 8192)
+        result = ctl("--socket", daemon.socket, "check", self.name, "--json")
+        self.assertEqual((result.code, result.err), (CORRUPT, ""), result)
+        what = [fault["what"] for fault in json.loads(result.out)["faults"]]
+        self.assertIn("leases are damaged: a slot's word says what no word can", what)
+        self.assertEqual(self.json("check", other), {"faults": []})
+        with open(daemon.log.name) as log:
+            self.assertEqual(log.read().count(f'error: pool "{self.name}" is damaged: '), 1)
+        stats = self.json("stats", self.name)
+        self.assertEqual(stats["used"] + stats["free"] + stats["leased_idle"], stats["total"])
+        self.offsets("alloc", self.name, "1000")  # by request it serves on
+
+
 class Demo(Base):
     def leftovers(self):
         return [p["name"] for p in self.json("list")["pools"] if p["name"].startswith("demo-")]
