@@ -108,7 +108,7 @@ uint64_t daemon_session(int client)
 static void restart(void)
 {
 	struct pool *pool = d->pool;
-	char why[200] = "";
+	static char why[200];
 
 	d->pool = NULL;
 	if (pool) { /* else it was killed while it recovered */
@@ -119,7 +119,7 @@ static void restart(void)
 	}
 	forget_charges();
 	if (pool_recover(&pool, &d->env, d->name, why, sizeof(why))) {
-		search_found("the pool was not recovered");
+		search_found(why);
 		return;
 	}
 	d->pool = pool;
@@ -317,6 +317,14 @@ uint64_t daemon_words(void)
 	for (uint32_t heap = 1; heap <= N_CLIENTS + 2; heap++)
 		hash = mix(hash, heap_at(heap)->n_returned);
 	return mix_bytes(hash, d->sessions, sizeof(*d) - offsetof(struct daemon, sessions));
+}
+
+/* Recovery holds the custody of all that could be slabs: of those that never were, and those whose custody it has. */
+bool daemon_is_seen(const volatile void *at, const char *what)
+{
+	const _Atomic uint32_t *custody = (const _Atomic uint32_t *)(uintptr_t)at;
+
+	return strcmp(what, "custody hold") || (custody < &descriptor(N_SLABS)->custody && *custody != LEASE_DAEMON);
 }
 
 void daemon_zero_words(uint32_t id)

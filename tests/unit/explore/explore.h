@@ -49,6 +49,7 @@ struct scenario {
 	void (*prepare)(void);		     /* what is there at the start; nobody else is at work */
 	void (*actors[N_ACTORS])(void);	     /* actor i is client i, unless it only makes the daemon's own calls */
 	unsigned kills;			     /* a bit each client that can be killed: one of them, once */
+	bool (*can_die)(void);		     /* now; NULL: at any time */
 	unsigned crashes;		     /* how often the daemon can be killed */
 	uint32_t lifetime;		     /* of the pool */
 	void (*finish)(void);		     /* what else must hold at the end; or NULL */
@@ -74,6 +75,8 @@ bool search_is_over(int actor); /* dead, or done */
 void search_begins(void);
 void search_ends(uint64_t outcome);
 bool search_is_in_operation(int actor);
+/** search_next() - what the actor will do when it goes on */
+const char *search_next(int actor);
 
 /* A request is executed by the daemon: its private memory is what all requests so far have made of it. */
 void search_request_begins(void);
@@ -122,6 +125,8 @@ uint64_t daemon_geometry(void);
 uint64_t daemon_words(void);
 /** daemon_check() - the books are right, custody is nobody's, each word is one that @is_right() says */
 void daemon_check(bool (*is_right)(uint64_t offset, uint64_t bytes, uint16_t word));
+/** daemon_is_seen() - whether another could find out that the access @what was made */
+bool daemon_is_seen(const volatile void *at, const char *what);
 void daemon_zero_words(uint32_t id);
 
 /* ---- heaps.c ---- */
@@ -147,7 +152,6 @@ struct truth {
 		uint8_t n_rights; /* the owner's, and retains */
 		int8_t owner;
 		bool is_doomed; /* its owner is dead */
-		bool is_pinned; /* retained */
 	} blocks[N_BLOCKS];
 	struct {
 		uint64_t offset;

@@ -182,7 +182,7 @@ static void find_options(struct choice *choice)
 		if (i != current)
 			add_run(choice, i);
 	for (int i = 0; i < N_ACTORS && has_pending(); i++)
-		if (n_kills && scenario->kills & 1u << i && !actors[i].is_dead && !actors[i].is_done && holder != i)
+		if (n_kills && scenario->kills & 1u << i && (!scenario->can_die || scenario->can_die()) && !actors[i].is_dead && !actors[i].is_done && holder != i)
 			add(choice, KILL, i);
 	if (n_crashes && holder != NOBODY)
 		add(choice, CRASH, holder);
@@ -276,6 +276,8 @@ void lease_test_step(const char *what, const volatile void *at)
 	me = &actors[current];
 	me->what = what;
 	me->at = at;
+	if (at && !daemon_is_seen(at, what))
+		return;
 	decide();
 	if (!is_geometry_known)
 		geometry = daemon_geometry();
@@ -359,6 +361,11 @@ void *search_place(void)
 int search_me(void)
 {
 	return current;
+}
+
+const char *search_next(int actor)
+{
+	return actors[actor].what;
 }
 
 bool search_is_dead(int actor)

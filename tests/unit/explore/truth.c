@@ -195,12 +195,10 @@ int act_retain(int client, uint64_t offset)
 		block = find(offset);
 		block->n_rights = 0;
 	}
-	if (!r) {
+	if (!r)
 		block->n_rights++;
-		block->is_pinned = true;
-	} else if (block) {
+	else if (block)
 		search_found("a correct retain was refused");
-	}
 	search_ends((uint64_t)(r != 0));
 	return r;
 }
@@ -267,13 +265,13 @@ static bool is_in_flight(uint64_t offset, uint16_t word)
 	return false;
 }
 
+/* A live block may be pinned by any request that names it; that a record goes with it, the check of the books says. */
 static bool is_right(uint64_t offset, uint64_t bytes, uint16_t word)
 {
 	const struct block *block = find(offset);
 
 	if (block && block->bytes == bytes)
-		return word == lease_live_of(daemon_heap_number(block->owner)) ||
-		       (word == LEASE_PINNED && block->is_pinned);
+		return word == LEASE_PINNED || word == lease_live_of(daemon_heap_number(block->owner));
 	if (word == LEASE_POOLS || word == LEASE_PINNED) /* of a session that has ended; pinned by who was told so */
 		return truth.outlives;
 	return word == LEASE_FREE || is_in_flight(offset, word);
