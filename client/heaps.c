@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * Happy path: a thread's first call in a pool asks for a heap number, and with the session's first comes the lease segment; then
+ * Happy path: after a few calls in a pool a thread asks for a heap number, and with the session's first comes the lease segment; then
  * the thread's table leads to its heap. Failures: no leases here (small, guarded or `lease off` pools): never asked again; no
  * number left: asked again after a while; meanwhile everything goes by request. On close: the heaps are taken out of the tables,
  * threads inside are waited for, then the closer alone has them.
@@ -11,7 +11,12 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define NUMBERS_WAIT 256u /* long ways through a pool until a heap number is asked for again: simply picked */
+/*
+ * Long ways through a pool until a heap number is asked for: at first, so that a program with a handful of blocks leaves no slabs behind
+ * it and its map shows each block; and again where none was left. Simply picked.
+ */
+#define NUMBERS_FIRST 32u
+#define NUMBERS_WAIT  256u
 
 struct seat {		  /* a heap, and who is on it */
 	struct heap heap; /* first: tables lead here */
@@ -50,6 +55,7 @@ static struct heaps *heaps_new(struct mempool_client *client, uint64_t pool, uin
 	heaps->client = client;
 	heaps->pool = pool;
 	heaps->data_bytes = data_bytes;
+	atomic_init(&heaps->wait, NUMBERS_FIRST);
 	heaps->next = client->heaps;
 	client->heaps = heaps;
 	return heaps;
@@ -259,15 +265,22 @@ static int add_seat(struct heaps *heaps, const struct call *call)
 	return 0;
 }
 
+static bool must_wait(struct heaps *heaps)
+{
+	uint32_t wait = atomic_load(&heaps->wait);
+
+	while (wait && !atomic_compare_exchange_weak(&heaps->wait, &wait, wait - 1))
+		;
+	return wait;
+}
+
 static int ask_seat(struct heaps *heaps, bool wants_segment)
 {
 	struct call call;
 	int r;
 
-	if (atomic_load(&heaps->wait)) {
-		atomic_fetch_sub(&heaps->wait, 1);
+	if (must_wait(heaps))
 		return HEAP_E_REQUEST;
-	}
 	r = ask_number(heaps, wants_segment, &call);
 	if (r == -EOPNOTSUPP)
 		heaps->is_refused = true;

@@ -337,6 +337,7 @@ bool directory_pool(const struct directory *directory, uint32_t index, struct di
 	*out = record->pool;
 	out->id = load(&record->id);
 	out->books[sizeof(out->books) - 1] = out->data[sizeof(out->data) - 1] = '\0';
+	out->lease[sizeof(out->lease) - 1] = '\0';
 	if (out->n_name_bytes > NAME_BYTES_MAX)
 		out->n_name_bytes = 0;
 	return out->id != 0;

@@ -43,6 +43,7 @@ struct directory_pool {
 	uint64_t n_name_bytes;
 	char name[NAME_BYTES_MAX]; /* n_name_bytes of it, for people: the pool's own ledger may be unreadable */
 	char books[SEGMENT_NAME_BYTES], data[SEGMENT_NAME_BYTES];
+	char lease[SEGMENT_NAME_BYTES]; /* as it was made; "": without. The pool's ledger knows better */
 };
 
 struct directory_answer { /* to a request about pools */

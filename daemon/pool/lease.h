@@ -103,7 +103,8 @@ struct lease {
 
 	uint64_t alloc_total, free_total; /* of slots: of heaps that are no more, and by request */
 	uint32_t decay_at;		  /* slabs before it were tried by the decay */
-	uint64_t scan_end_ns, scan_ns;	  /* CLOCK_MONOTONIC: when all slabs were last tried, and how long that took */
+	uint64_t scan_end_ns, scan_ns;	  /* CLOCK_MONOTONIC: when all slabs were last tried, and how long that took; */
+	uint64_t count_end_ns, count_ns;  /* and when all words were last read for a grant */
 
 	struct { /* slots whose word is C(0) once the operation is committed */
 		uint32_t id, slot;
@@ -117,6 +118,8 @@ struct lease {
 int lease_make(struct pool *pool) MUST_CHECK;
 /** lease_open() - the object of before. Missing or cut short: made anew, and damaged. Return: as lease_make() */
 int lease_open(struct pool *pool, const char *name) MUST_CHECK;
+/** lease_open_copy() - the same from a private copy; @fd: the pool's from now on; -1: there was none to copy */
+int lease_open_copy(struct pool *pool, int fd) MUST_CHECK;
 /** lease_close() - may run twice; removes the object if it still has its name */
 void lease_close(struct pool *pool);
 /** lease_is_wanted() - whether a pool of these options has leases at all */

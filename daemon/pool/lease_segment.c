@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -220,6 +221,33 @@ static int rewrite_header(struct pool *pool)
 	return r;
 }
 
+static int open_again(struct pool *pool, bool is_whole)
+{
+	int r = map_object(pool);
+
+	if (r)
+		return r;
+	if (!is_whole)
+		lease_damage(pool, "the lease segment was removed or cut short");
+	return rewrite_header(pool);
+}
+
+int lease_open_copy(struct pool *pool, int fd)
+{
+	struct lease *lease = &pool->lease;
+	bool is_whole = fd >= 0;
+	struct stat st;
+	int r;
+
+	lease->object.fd = fd >= 0 ? fd : memfd_create("mempool-study", MFD_CLOEXEC);
+	if (lease->object.fd < 0)
+		return -errno;
+	r = prepare(pool);
+	if (!r && fstat(lease->object.fd, &st))
+		r = -errno;
+	return r ? r : open_again(pool, is_whole && (uint64_t)st.st_size == lease->layout.file_bytes);
+}
+
 int lease_open(struct pool *pool, const char *name)
 {
 	bool is_whole;
@@ -228,13 +256,7 @@ int lease_open(struct pool *pool, const char *name)
 	r = prepare(pool);
 	if (!r)
 		r = open_object(pool, name, &is_whole);
-	if (!r)
-		r = map_object(pool);
-	if (r)
-		return r;
-	if (!is_whole)
-		lease_damage(pool, "the lease segment was removed or cut short");
-	return rewrite_header(pool);
+	return r ? r : open_again(pool, is_whole);
 }
 
 void lease_close(struct pool *pool)

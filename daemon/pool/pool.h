@@ -135,15 +135,17 @@ int pool_new(struct pool **poolp, const struct pool_env *env, uint64_t id, const
  */
 int pool_recover(struct pool **poolp, const struct pool_env *env, const char *name, char *why, size_t n_why) MUST_CHECK;
 /**
- * pool_study() - as pool_recover(), from a private copy @fd of a ledger, without the data segment: to be looked at (pool_check(),
+ * pool_study() - as pool_recover(), from private copies of a ledger (@fd) and of its lease segment (@lease_fd; -1: it is not there; consumed), without the data segment: to be looked at (pool_check(),
  * pool_stats(), pool_recent(), …), and let go of by pool_keep(). Ownership: @fd is consumed. Return: as pool_recover()
  */
-int pool_study(struct pool **poolp, const struct pool_env *env, int fd, char *why, size_t n_why) MUST_CHECK;
+int pool_study(struct pool **poolp, const struct pool_env *env, int fd, int lease_fd, char *why, size_t n_why)
+	MUST_CHECK;
 /** pool_keep() - @pool's only reference is let go of; objects stay for the next daemon. Return: NULL */
 struct pool *pool_keep(struct pool *pool);
 /** pool_books_name() - of the ledger's object, for pool_recover() */
 const char *pool_books_name(const struct pool *pool);
 const char *pool_data_name(const struct pool *pool);
+const char *pool_lease_name(const struct pool *pool); /* "": it has no leases */
 
 struct pool *pool_ref(struct pool *pool);
 /** pool_unref() - the last one frees mappings and descriptors (long for large pools: off the loop). Return: NULL */

@@ -14,6 +14,7 @@ const char *recent_name(enum recent_what what)
 		[RECENT_REALLOC] = "realloc", [RECENT_PUBLISH] = "publish", [RECENT_ACQUIRE] = "acquire",
 		[RECENT_RETAIN] = "retain",   [RECENT_TAKE] = "take",	    [RECENT_RESIZE] = "resize",
 		[RECENT_JOIN] = "join",	      [RECENT_LEAVE] = "leave",	    [RECENT_RECOVER] = "recover",
+		[RECENT_HEAP] = "heap",	      [RECENT_LEASE] = "lease",
 	};
 
 	return what < RECENT_WHAT_N ? names[what] : names[RECENT_NONE];

@@ -14,6 +14,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "pool/pool_internal.h"
 
@@ -22,7 +23,8 @@ struct recovery {
 	const char *name;	     /* of the ledger's object */
 	struct ledger_header header; /* a copy, before anything was taken back */
 	struct segment books;
-	bool is_study; /* of a private copy of the books; there is no data segment */
+	bool is_study; /* of private copies; there is no data segment */
+	int lease_fd;  /* the lease segment's copy; -1: none; owned until it is the pool's */
 	char *why;
 	size_t n_why;
 };
@@ -223,8 +225,12 @@ static int recover_leases(struct recovery *recovery)
 	int r = 0;
 
 	memcpy(name, header->lease_object, sizeof(header->lease_object));
-	if (lease_is_wanted(pool))
+	if (lease_is_wanted(pool) && recovery->is_study) {
+		r = lease_open_copy(pool, recovery->lease_fd);
+		recovery->lease_fd = -1;
+	} else if (lease_is_wanted(pool)) {
 		r = lease_open(pool, name);
+	}
 	if (!r && pool->lease.is_on && strcmp(name, pool->lease.object.name))
 		memcpy(header->lease_object, pool->lease.object.name, sizeof(header->lease_object));
 	if (!r)
@@ -362,15 +368,21 @@ int pool_recover(struct pool **poolp, const struct pool_env *env, const char *na
 	return 0;
 }
 
-int pool_study(struct pool **poolp, const struct pool_env *env, int fd, char *why, size_t n_why)
+int pool_study(struct pool **poolp, const struct pool_env *env, int fd, int lease_fd, char *why, size_t n_why)
 {
-	struct recovery recovery = {
-		.name = "its object", .why = why, .n_why = n_why, .books = SEGMENT_NULL, .is_study = true};
+	struct recovery recovery = {.name = "its object",
+				    .why = why,
+				    .n_why = n_why,
+				    .books = SEGMENT_NULL,
+				    .is_study = true,
+				    .lease_fd = lease_fd};
 	int r;
 
 	recovery.books.fd = fd;
 	r = recover_open(&recovery, env);
 	segment_deinit(&recovery.books); /* on failure */
+	if (recovery.lease_fd >= 0)
+		close(recovery.lease_fd);
 	if (!r)
 		*poolp = recovery.pool;
 	return r;
@@ -386,6 +398,11 @@ struct pool *pool_keep(struct pool *pool)
 const char *pool_data_name(const struct pool *pool)
 {
 	return pool->data.name;
+}
+
+const char *pool_lease_name(const struct pool *pool)
+{
+	return pool->lease.object.name;
 }
 
 const char *pool_books_name(const struct pool *pool)

@@ -372,6 +372,7 @@ static int entry_commit(struct registry *registry, struct registry_entry *entry,
 	memcpy(record.name, entry->name, entry->n_name_bytes);
 	snprintf(record.books, sizeof(record.books), "%s", pool_books_name(pool));
 	snprintf(record.data, sizeof(record.data), "%s", pool_data_name(pool));
+	snprintf(record.lease, sizeof(record.lease), "%s", pool_lease_name(pool));
 	directory_add_pool(&registry->directory, entry->index, &record, call ? call->slot : 0,
 			   call ? call->request : 0);
 	entry->pool = pool;

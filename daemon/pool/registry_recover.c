@@ -160,7 +160,10 @@ static bool is_named_by_directory(void *arg, const char *name)
 
 	for (uint32_t i = 0; i < registry->directory.n_pools_high; i++)
 		if (directory_pool(&registry->directory, i, &pool) &&
-		    (!strcmp(pool.books, name) || !strcmp(pool.data, name)))
+		    (!strcmp(pool.books, name) || !strcmp(pool.data, name) || !strcmp(pool.lease, name)))
+			return true;
+	for (uint32_t i = 0; i < registry->n_entries; i++) /* a lease segment that was lost is made anew */
+		if (registry->entries[i]->pool && !strcmp(pool_lease_name(registry->entries[i]->pool), name))
 			return true;
 	for (uint32_t i = 0; i < registry->directory.n_sessions_high; i++)
 		if (directory_session(&registry->directory, i, &session, &state) && session.has_lock &&

@@ -319,7 +319,9 @@ static bool result_is_sound(const struct result_record *record)
 	if (asked == (RECENT_FREE | RESULT_BATCH)) /* a failure was one of those that are done */
 		return batch_of(record) == POOL_NONE && n_failed <= load(&record->size);
 	return !(id & RESULT_UNDER_WAY) &&
-	       (batch_of(record) == POOL_NONE || (asked == (RECENT_ALLOC | RESULT_BATCH) && !outcome_of(record)));
+	       (batch_of(record) == POOL_NONE ||
+		((asked == (RECENT_ALLOC | RESULT_BATCH) || asked == (RECENT_LEASE | RESULT_BATCH)) &&
+		 !outcome_of(record)));
 }
 
 static bool mark_all(const struct pool *pool, uint8_t *is_marked)

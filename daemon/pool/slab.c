@@ -21,7 +21,9 @@
 
 #include "pool/pool_internal.h"
 
-#define PAGE LEASE_PAGE_BYTES
+#define COUNT_REST_FACTOR 10u /* after reading all words for a grant, so many times as long passes before the next */
+#define IDLE_PART	  8u /* of the pool, that may be idle when more than half of it is leased; both simply picked */
+#define PAGE		  LEASE_PAGE_BYTES
 
 /* ---- shapes ---- */
 
@@ -488,9 +490,39 @@ static int grant_all(struct grant *grant, uint32_t n_wanted, uint32_t ids[], boo
 	return *np ? 0 : r;
 }
 
+/*
+ * Beyond half of the pool, slabs are granted only while most of their slots are live. Free slots in magazines of threads that want
+ * other sizes now can be had by nobody else: many threads with many sizes would hold a small pool full of nothing.
+ * Words are read for this at most a tenth of the time. Return: 0; POOL_E_FULL; POOL_E_SLOW
+ */
+static int judge_use(const struct grant *grant)
+{
+	struct pool *pool = grant->pool;
+	struct lease *lease = &pool->lease;
+	uint64_t begin = clock_ns(CLOCK_MONOTONIC), n_bytes;
+
+	if (pool->map.leased_bytes <= pool->map.total_bytes / 2)
+		return 0;
+	if (begin >= lease->count_end_ns + COUNT_REST_FACTOR * lease->count_ns) {
+		if (lease_is_large(pool) && !(grant->flags & POOL_MAY_BLOCK))
+			return POOL_E_SLOW;
+		(void)lease_count_live(pool, grant->flags & POOL_MAY_BLOCK, &n_bytes);
+		lease->count_end_ns = clock_ns(CLOCK_MONOTONIC);
+		lease->count_ns = lease->count_end_ns - begin;
+		if (pool->is_destroyed)
+			return POOL_E_DESTROYED;
+	}
+	return pool->map.leased_bytes - (lease->live_bytes < pool->map.leased_bytes ? lease->live_bytes
+										    : pool->map.leased_bytes) <=
+			       pool->map.total_bytes / IDLE_PART
+		       ? 0
+		       : POOL_E_FULL;
+}
+
 static int grant_locked(struct grant *grant, uint32_t n_wanted, uint32_t ids[], bool is_new[], uint32_t *np)
 {
 	struct pool *pool = grant->pool;
+	int r;
 
 	if (pool->is_destroyed)
 		return POOL_E_DESTROYED;
@@ -501,6 +533,9 @@ static int grant_locked(struct grant *grant, uint32_t n_wanted, uint32_t ids[], 
 	heap_note_request(pool, grant->heap);
 	if (!lease_is_sound(pool))
 		return POOL_E_FULL;
+	r = judge_use(grant);
+	if (r)
+		return r;
 	grant->most_bytes = pool->map.free_bytes / SLAB_PART;
 	return grant_all(grant, n_wanted, ids, is_new, np);
 }

@@ -226,12 +226,26 @@ static int copy_books(const struct directory_pool *record, char *why, size_t n_w
 	return copy;
 }
 
+/* Of the ledger @books. Return: the copy's descriptor; -1: there is none, or it cannot be read: it counts as lost */
+static int copy_leases(int books)
+{
+	struct ledger_header header;
+	char name[sizeof(header.lease_object) + 1] = "";
+	int copy;
+
+	if (ledger_peek(books, &header))
+		return -1;
+	memcpy(name, header.lease_object, sizeof(header.lease_object));
+	copy = *name ? copy_object(name) : -1;
+	return copy < 0 ? -1 : copy;
+}
+
 int study_recover(struct study *study, const struct directory_pool *record, struct pool **poolp, char *why,
 		  size_t n_why)
 {
 	int copy = copy_books(record, why, n_why);
 
-	return copy < 0 ? copy : pool_study(poolp, &study->env, copy, why, n_why);
+	return copy < 0 ? copy : pool_study(poolp, &study->env, copy, copy_leases(copy), why, n_why);
 }
 
 const char *study_data(const struct directory_pool *record, const struct pool *pool)

@@ -339,7 +339,7 @@ static void test_mempoold_offline_reads_and_changes_nothing(void **state)
 	assert_non_null(strstr(out, "has a daemon at work"));
 	daemon_kill(d);
 	n = look_at_objects(d, before, N_ELEMENTS(before));
-	assert_int_equal(n, 3);
+	assert_int_equal(n, 4);
 	assert_int_equal(offline(d, "check", out, sizeof(out)), 0);
 	assert_null(strstr(out, "has a daemon at work"));
 	assert_non_null(strstr(out, "1 pool checked: no faults"));
@@ -366,7 +366,7 @@ static void test_mempoold_offline_check_finds_damage(void **state)
 	assert_int_equal(daemon_start(d, (const char *[]){"--config", path, NULL}), 0);
 	daemon_kill(d);
 	n = look_at_objects(d, objects, N_ELEMENTS(objects));
-	assert_int_equal(n, 5);
+	assert_int_equal(n, 7);
 	for (size_t i = 0; i < n; i++) { /* the ledger of frames says its name */
 		int fd;
 

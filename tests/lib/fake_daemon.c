@@ -136,6 +136,8 @@ static void say_pool(struct outcome *out)
 	out->pool.info = &out->info;
 	out->info.has_pool = 1;
 	out->info.pool = FAKE_POOL;
+	out->info.has_lease = 1; /* each block by request: what is tested is what becomes of requests */
+	out->info.lease = MEMPOOL__WIRE__LEASE__LEASE_OFF;
 	out->pool.has_first = out->pool.has_segment_bytes = 1;
 	out->pool.first = FAKE_FIRST;
 	out->pool.segment_bytes = FAKE_FIRST + (uint64_t)FAKE_BLOCKS * FAKE_BLOCK;

@@ -343,7 +343,7 @@ static void do_publish(struct model *model, int who)
 	else if (other)
 		expected = other == block ? 0 : POOL_E_NAME_TAKEN;
 	else if (block->name >= 0)
-		expected = POOL_E_NAME_TAKEN;
+		expected = POOL_E_NAMED;
 	assert_int_equal(ask(model, &q), expected);
 	if (expected || other)
 		return;
