@@ -188,9 +188,16 @@ static void b_free_twice(void)
 	act_free_twice(B, truth.mail[0]);
 }
 
+/* A second free that looks at the word only when it is a stranger's is beyond detection. */
+static bool b_is_late(void)
+{
+	return search_is_over(B) || (search_is_in_operation(B) && !strcmp(search_next(B), "word swap"));
+}
+
 static void c_free_alloc(void)
 {
-	act_free(C, truth.mail[0]);
+	act_free_twice(C, truth.mail[0]);
+	search_wait(b_is_late);
 	act_alloc(C, SMALL);
 }
 
