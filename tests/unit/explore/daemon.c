@@ -299,8 +299,11 @@ static const struct lease_heap *heap_at(uint32_t heap)
 
 uint64_t daemon_geometry(void)
 {
-	uint64_t hash = mix_bytes(1, segment + header->pages_at, POOL_BYTES / LEASE_PAGE_BYTES * sizeof(uint32_t));
+	const uint32_t *pages = (const uint32_t *)(const void *)(segment + header->pages_at);
+	uint64_t hash = 1;
 
+	for (uint32_t i = 0; i < POOL_BYTES / LEASE_PAGE_BYTES; i += 8) /* a slab has ten at least, which change at once */
+		hash = mix(hash, pages[i]);
 	for (uint32_t id = 0; id < N_SLABS; id++)
 		hash = mix_bytes(hash, descriptor(id), offsetof(struct lease_slab, custody));
 	for (uint32_t heap = 1; heap <= N_CLIENTS + 2; heap++)

@@ -33,6 +33,11 @@ enum {
 	NOBODY = -1
 };
 
+/* Slabs of these classes have two slots, three, and one. */
+#define SMALL size_class_of(32768)
+#define OTHER size_class_of(24576)
+#define LARGE size_class_of(40960)
+
 /* ---- memory.c ---- */
 
 /** memory_reset() - empty: no objects, nothing allocated */

@@ -64,15 +64,19 @@ void heaps_grant(int client, uint32_t size_class, uint32_t n, const uint32_t ids
 		heap_refused(heaps[client], size_class);
 }
 
+/* Of all that is in it but the classes that no scenario uses. */
 uint64_t heaps_hash(int client)
 {
+	const uint32_t classes[] = {SMALL, OTHER, LARGE};
 	const struct heap *heap = heaps[client];
-	uint64_t hash = mix_bytes(1, heap, sizeof(*heap));
+	uint64_t hash = mix_bytes(1, heap, offsetof(struct heap, magazines));
 
-	for (uint32_t i = 0; i < SIZE_CLASS_N; i++) {
-		const struct magazine *magazine = &heap->magazines[i];
-		const struct shelf *shelf = &heap->shelves[i];
+	hash = mix_bytes(hash, &heap->map, offsetof(struct heap, shelves) - offsetof(struct heap, map));
+	for (uint32_t i = 0; i < N_ELEMENTS(classes); i++) {
+		const struct magazine *magazine = &heap->magazines[classes[i]];
+		const struct shelf *shelf = &heap->shelves[classes[i]];
 
+		hash = mix_bytes(mix_bytes(hash, magazine, sizeof(*magazine)), shelf, sizeof(*shelf));
 		hash = mix_bytes(hash, magazine->bottom, magazine->bottom ? 4 * sizeof(*magazine->bottom) : 0);
 		hash = mix_bytes(hash, shelf->slabs, shelf->n_slabs * sizeof(*shelf->slabs));
 	}

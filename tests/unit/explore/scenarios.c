@@ -17,11 +17,6 @@ enum { /* actors, and clients */
 	D = C /* who only asks for what the daemon does by itself */
 };
 
-/* Two slots, three, and one. */
-#define SMALL size_class_of(32768)
-#define OTHER size_class_of(24576)
-#define LARGE size_class_of(40960)
-
 static bool a_is_over(void)
 {
 	return search_is_over(A);
@@ -208,13 +203,16 @@ static void prepare_nothing(void)
 static void a_lease(void)
 {
 	act_free(A, act_lease_alloc(A, SMALL));
-	act_flush(A);
 }
 
 static void b_lease(void)
 {
-	act_free(B, act_lease_alloc(B, SMALL));
-	act_flush(B);
+	act_lease_alloc(B, SMALL);
+}
+
+static void a_alloc(void)
+{
+	act_alloc(A, SMALL);
 }
 
 /* ---- large ones ---- */
@@ -255,7 +253,7 @@ static const struct scenario scenarios[] = {
 	{"first fill, recall, the id in another shape", prepare_slab, {a_refill, b_other_shape, recall}},
 	{"refill, refill, recall", prepare_slab, {a_refill, b_refill, recall}},
 	{"flush, refill, recall", prepare_block, {a_free_flush, b_refill, recall}},
-	{"death in a refill", prepare_slab, {a_refill, b_refill, d_end_a_recall}, .kills = 1u << A},
+	{"death in a refill", prepare_slab, {a_alloc_free_flush, b_refill, d_end_a_recall}, .kills = 1u << A},
 	{"death in a flush", prepare_block, {a_free_flush, b_refill, d_end_a_recall}, .kills = 1u << A},
 	{"death of a foreign freer", prepare_block, {a_alloc_free_flush, b_free_flush, end_b}, .kills = 1u << B},
 	{"take against death", prepare_block, {a_alloc_free_flush, b_take_free, end_a}, .kills = 1u << A},
@@ -277,7 +275,7 @@ static const struct scenario scenarios[] = {
 	{"two foreign frees of one block", prepare_block, {NULL, b_free_twice, c_free_alloc}},
 	{"leases", prepare_nothing, {a_lease, b_lease, recall}},
 	{"leases, the daemon killed", prepare_nothing, {a_lease, b_lease}, .crashes = 1},
-	{"refill, recall, the daemon killed twice", prepare_slab, {a_refill, NULL, recall}, .crashes = 2},
+	{"refill, recall, the daemon killed twice", prepare_slab, {a_alloc, NULL, recall}, .crashes = 2},
 	{"death, the daemon killed", prepare_block, {a_alloc_free_flush, b_take_free, end_a}, .kills = 1u << A, .crashes = 1},
 	{"large: alloc, recall, the id in another shape", prepare_large, {a_large, b_other_shape, recall}},
 	{"large: alloc, recall", prepare_large, {a_large_keep, NULL, recall}},

@@ -44,6 +44,9 @@ enum kind {
 struct actor {
 	ucontext_t context;
 	uint8_t *stack;
+	jmp_buf here; /* where it has stopped: without the system calls of swapcontext() */
+	/* the rest begins with each schedule */
+	bool has_begun;
 	jmp_buf place; /* where its request begins again */
 	bool is_done, is_dead, is_killed_daemon, is_in_operation;
 	const char *what; /* it will do when it goes on, */
@@ -63,7 +66,7 @@ enum lease_rule lease_test_without;
 static const struct scenario *scenario;
 static struct truth kept_truth;
 static struct actor actors[N_ACTORS];
-static ucontext_t outside;
+static struct actor outside = {.has_begun = true};
 static int current = NOBODY;
 static int holder = NOBODY; /* whose request the daemon executes */
 static unsigned n_kills, n_crashes;
@@ -188,6 +191,23 @@ static void find_options(struct choice *choice)
 		add(choice, CRASH, holder);
 }
 
+#ifdef WITH_ASAN /* which has to be told of stacks */
+static __attribute__((noinline)) void swap(struct actor *from, struct actor *to)
+{
+	swapcontext(&from->context, &to->context);
+}
+#else
+static __attribute__((noinline)) void swap(struct actor *from, struct actor *to)
+{
+	if (_setjmp(from->here))
+		return;
+	if (to->has_begun)
+		_longjmp(to->here, 1);
+	to->has_begun = true;
+	setcontext(&to->context);
+}
+#endif
+
 static void switch_to(int actor)
 {
 	struct actor *from = &actors[current];
@@ -195,7 +215,7 @@ static void switch_to(int actor)
 	if (actor == current)
 		return;
 	current = actor;
-	swapcontext(&from->context, &actors[actor].context);
+	swap(from, &actors[actor]);
 }
 
 static void leave(void)
@@ -203,7 +223,7 @@ static void leave(void)
 	struct actor *from = &actors[current];
 
 	current = NOBODY;
-	swapcontext(&from->context, &outside);
+	swap(from, &outside);
 }
 
 static void take(uint8_t option)
@@ -409,16 +429,13 @@ static void begin(void)
 	violation = NULL;
 	n_choices = n_steps = 0;
 	for (int i = 0; i < N_ACTORS; i++) {
-		uint8_t *stack = actors[i].stack;
+		struct actor *actor = &actors[i];
 
-		memset(&actors[i], 0, sizeof(actors[i]));
-		actors[i].stack = stack;
-		actors[i].is_done = !scenario->actors[i];
-		FORGET_STACK(stack);
-		getcontext(&actors[i].context);
-		actors[i].context.uc_stack.ss_sp = stack;
-		actors[i].context.uc_stack.ss_size = STACK_BYTES;
-		makecontext(&actors[i].context, (void (*)(void))enter, 1, i);
+		FORGET_STACK(actor->stack);
+		memset((uint8_t *)actor + offsetof(struct actor, has_begun), 0,
+		       sizeof(*actor) - offsetof(struct actor, has_begun));
+		actor->is_done = !scenario->actors[i];
+		makecontext(&actor->context, (void (*)(void))enter, 1, i);
 	}
 }
 
@@ -440,8 +457,7 @@ static void run_schedule(void)
 	current = choices[0].options[choices[0].taken];
 	if (is_tracing)
 		printf("    %c begins\n", 'A' + current);
-	swapcontext(&outside, &actors[current].context);
-	if (getenv("DBG") && result.n_schedules < 3) fprintf(stderr, "run: choices %u steps %u pending %d viol %s\n", n_choices, n_steps, has_pending(), violation ? violation : "-");
+	swap(&outside, &actors[current]);
 	if (!violation && !has_pending()) {
 		result.n_ends++;
 		truth_check_end();
@@ -481,6 +497,9 @@ struct search_result search_run(const struct scenario *what)
 		actors[i].stack = aligned_alloc(4096, STACK_BYTES);
 		if (!actors[i].stack)
 			abort();
+		getcontext(&actors[i].context);
+		actors[i].context.uc_stack.ss_sp = actors[i].stack;
+		actors[i].context.uc_stack.ss_size = STACK_BYTES;
 	}
 	seen_reset();
 	memory_reset();
