@@ -23,3 +23,17 @@ foreach(call malloc calloc realloc free shm_open shm_unlink fchmod close ftrunca
     fallocate pread getrandom time clock_gettime lease_guard_map lease_guard_unmap lease_guard_was_hit)
   target_link_options(test_explore PRIVATE -Wl,--wrap=${call})
 endforeach()
+
+# The same with a rule of the protocol left out, by its number in proto/lease_word.h: it must be missed.
+file(STRINGS ${PROJECT_SOURCE_DIR}/proto/lease_word.h rules REGEX "^\tLEASE_RULE_[A-Z_]+,")
+set(number 0)
+foreach(rule ${rules})
+  string(REGEX REPLACE "^\tLEASE_RULE_([A-Z_]+),.*" "\\1" rule ${rule})
+  if(NOT rule MATCHES "^(NONE|N)$")
+    string(TOLOWER ${rule} rule)
+    add_test(NAME test_explore_without_${rule} COMMAND test_explore)
+    set_tests_properties(test_explore_without_${rule} PROPERTIES ENVIRONMENT MEMPOOL_TEST_WITHOUT=${number}
+      PASS_REGULAR_EXPRESSION "found: [^\n]+: " TIMEOUT 600 LABELS unit)
+  endif()
+  math(EXPR number "${number} + 1")
+endforeach()

@@ -27,7 +27,7 @@ static struct daemon { /* in the memory that is put back */
 	/* the rest is part of a state */
 	uint64_t sessions[N_CLIENTS], last_ids[N_CLIENTS], n_sessions;
 	uint32_t heaps[N_CLIENTS];
-} *d;
+} * d;
 
 static const uint8_t *segment;
 static const struct lease_header *header;
@@ -73,9 +73,13 @@ void daemon_init(uint32_t lifetime)
 					     .lifetime = lifetime};
 
 	d = calloc(1, sizeof(*d));
-	d->env = (struct pool_env){
-		.instance = "explore", .quota = &d->quota, .budget = &d->budget, .decay_ms = UINT64_MAX, .decay_wanted = wants_decay};
-	if (quota_init(&d->quota, 0, limit) || budget_init(&d->budget, UINT64_MAX) || pool_new(&d->pool, &d->env, 1, &options))
+	d->env = (struct pool_env){.instance = "explore",
+				   .quota = &d->quota,
+				   .budget = &d->budget,
+				   .decay_ms = UINT64_MAX,
+				   .decay_wanted = wants_decay};
+	if (quota_init(&d->quota, 0, limit) || budget_init(&d->budget, UINT64_MAX) ||
+	    pool_new(&d->pool, &d->env, 1, &options))
 		abort();
 	d->lease_fd = pool_lease_fd(d->pool);
 	segment = memory_of(d->lease_fd);
@@ -302,7 +306,8 @@ uint64_t daemon_geometry(void)
 	const uint32_t *pages = (const uint32_t *)(const void *)(segment + header->pages_at);
 	uint64_t hash = 1;
 
-	for (uint32_t i = 0; i < POOL_BYTES / LEASE_PAGE_BYTES; i += 8) /* a slab has ten at least, which change at once */
+	for (uint32_t i = 0; i < POOL_BYTES / LEASE_PAGE_BYTES;
+	     i += 8) /* a slab has ten at least, which change at once */
 		hash = mix(hash, pages[i]);
 	for (uint32_t id = 0; id < N_SLABS; id++)
 		hash = mix_bytes(hash, descriptor(id), offsetof(struct lease_slab, custody));

@@ -51,13 +51,13 @@ void *memory_of(int fd);
 
 struct scenario {
 	const char *name;
-	void (*prepare)(void);		     /* what is there at the start; nobody else is at work */
-	void (*actors[N_ACTORS])(void);	     /* actor i is client i, unless it only makes the daemon's own calls */
-	unsigned kills;			     /* a bit each client that can be killed: one of them, once */
-	bool (*can_die)(void);		     /* now; NULL: at any time */
-	unsigned crashes;		     /* how often the daemon can be killed */
-	uint32_t lifetime;		     /* of the pool */
-	void (*finish)(void);		     /* what else must hold at the end; or NULL */
+	void (*prepare)(void);		/* what is there at the start; nobody else is at work */
+	void (*actors[N_ACTORS])(void); /* actor i is client i, unless it only makes the daemon's own calls */
+	unsigned kills;			/* a bit each client that can be killed: one of them, once */
+	bool (*can_die)(void);		/* now; NULL: at any time */
+	unsigned crashes;		/* how often the daemon can be killed */
+	uint32_t lifetime;		/* of the pool */
+	void (*finish)(void);		/* what else must hold at the end; or NULL */
 };
 
 struct search_result {

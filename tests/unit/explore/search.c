@@ -185,7 +185,8 @@ static void find_options(struct choice *choice)
 		if (i != current)
 			add_run(choice, i);
 	for (int i = 0; i < N_ACTORS && has_pending(); i++)
-		if (n_kills && scenario->kills & 1u << i && (!scenario->can_die || scenario->can_die()) && !actors[i].is_dead && !actors[i].is_done && holder != i)
+		if (n_kills && scenario->kills & 1u << i && (!scenario->can_die || scenario->can_die()) &&
+		    !actors[i].is_dead && !actors[i].is_done && holder != i)
 			add(choice, KILL, i);
 	if (n_crashes && holder != NOBODY)
 		add(choice, CRASH, holder);
@@ -417,6 +418,12 @@ static void enter(int actor)
 	abort(); /* nobody goes back to who is done */
 }
 
+/* A function of its own: what returns twice is kept from the variables of others. */
+static __attribute__((noinline)) void get_context(ucontext_t *context)
+{
+	getcontext(context);
+}
+
 static void begin(void)
 {
 	memory_restore();
@@ -435,6 +442,7 @@ static void begin(void)
 		memset((uint8_t *)actor + offsetof(struct actor, has_begun), 0,
 		       sizeof(*actor) - offsetof(struct actor, has_begun));
 		actor->is_done = !scenario->actors[i];
+		get_context(&actor->context);
 		makecontext(&actor->context, (void (*)(void))enter, 1, i);
 	}
 }
@@ -483,7 +491,17 @@ static void print_violation(void)
 	is_tracing = true;
 	printf("found: %s: %s\n", scenario->name, violation);
 	run_schedule();
+}
 
+static void make_stacks(void)
+{
+	for (int i = 0; i < N_ACTORS && !actors[i].stack; i++) {
+		actors[i].stack = aligned_alloc(4096, STACK_BYTES);
+		if (!actors[i].stack)
+			abort();
+		actors[i].context.uc_stack.ss_sp = actors[i].stack;
+		actors[i].context.uc_stack.ss_size = STACK_BYTES;
+	}
 }
 
 struct search_result search_run(const struct scenario *what)
@@ -492,15 +510,7 @@ struct search_result search_run(const struct scenario *what)
 
 	scenario = what;
 	result = (struct search_result){0};
-	is_tracing = getenv("TRACE");
-	for (int i = 0; i < N_ACTORS && !actors[i].stack; i++) {
-		actors[i].stack = aligned_alloc(4096, STACK_BYTES);
-		if (!actors[i].stack)
-			abort();
-		getcontext(&actors[i].context);
-		actors[i].context.uc_stack.ss_sp = actors[i].stack;
-		actors[i].context.uc_stack.ss_size = STACK_BYTES;
-	}
+	make_stacks();
 	seen_reset();
 	memory_reset();
 	heaps_forget();
