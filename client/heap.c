@@ -439,7 +439,9 @@ uint64_t heap_pop_large(struct heap *heap, uint32_t size_class)
 		struct heap_slot *slot = --magazine->top;
 
 		heap->large_bytes -= size_class_bytes(size_class);
-		if (!lease_word_swap(slot->word, heap->cached, heap->live))
+		if (!LEASE_RULE(LARGE_BY_CAS))
+			lease_word_keep(slot->word, heap->live);
+		else if (!lease_word_swap(slot->word, heap->cached, heap->live))
 			continue; /* the daemon has taken it meanwhile */
 		lease_count(&heap->shared->n_alloc);
 		return slot->offset;
@@ -682,7 +684,8 @@ int heap_take(struct heap *heap, uint64_t offset, uint64_t session)
 		return r;
 	from = lease_heap_of(word);
 	if (from >= heap->map.n_heaps ||
-	    atomic_load_explicit(&heap->map.heaps[from].session, memory_order_acquire) != session)
+	    (LEASE_RULE(TAKE_SESSION) &&
+	     atomic_load_explicit(&heap->map.heaps[from].session, memory_order_acquire) != session))
 		return -ESTALE;
 	if (from == heap->number)
 		return 0;

@@ -20,6 +20,11 @@ enum lease_rule {
 	LEASE_RULE_SWEEP_ALL,	     /* a death reads every word of the pool */
 	LEASE_RULE_QUARANTINE,	     /* a dead heap's number waits until nobody can still have it in hand */
 	LEASE_RULE_RECALL_READS,     /* recall reads the words in custody */
+	LEASE_RULE_CUSTODY_BACK,     /* custody of a killed daemon is given back at restart */
+	LEASE_RULE_RECORD_FIRST,     /* a pin's record is there before its word is P */
+	LEASE_RULE_WORD_LAST,	     /* a pin's word is C(0) after its record is gone, not before */
+	LEASE_RULE_LARGE_BY_CAS,     /* large slots leave a magazine by CAS */
+	LEASE_RULE_TAKE_SESSION,     /* take looks whose the heap number is now */
 	LEASE_RULE_N,
 };
 

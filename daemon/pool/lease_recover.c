@@ -141,7 +141,7 @@ static void rewrite_descriptor(struct pool *pool, uint32_t id)
 	}
 	slab_describe(pool, id);
 	who = lease_custody_peek(&copy->custody);
-	if (who != LEASE_IDLE && !heap_member(pool, who))
+	if (who != LEASE_IDLE && !heap_member(pool, who) && (LEASE_RULE(CUSTODY_BACK) || who != LEASE_DAEMON))
 		lease_custody_give(&copy->custody);
 }
 

@@ -72,6 +72,11 @@ int slot_pin(struct pool *pool, uint64_t offset, int otherwise, uint32_t *extent
 	if (r)
 		return r;
 	assert(!pool->ledger.n_noted);
+	if (!LEASE_RULE(RECORD_FIRST) &&
+	    lease_word_swap(slot_word(pool, slot.id, slot.slot), slot.word, LEASE_PINNED)) {
+		slot.word = LEASE_PINNED;
+		LEASE_STEP("pinned", NULL);
+	}
 	r = block_begin_slot(pool, offset, slot.size, slot.owner, &extent);
 	if (r)
 		return r;
@@ -130,6 +135,8 @@ void slot_release(struct pool *pool, uint32_t extent)
 	assert(is_slot);
 	lease->n_released += is_slot;
 	lease->free_total++;
+	if (!LEASE_RULE(WORD_LAST))
+		slot_release_now(pool);
 }
 
 void slot_release_now(struct pool *pool)

@@ -14,3 +14,26 @@ add_library(mempool_pool_steps STATIC EXCLUDE_FROM_ALL ${pool_sources})
 target_compile_definitions(mempool_pool_steps PUBLIC LEASE_TEST)
 target_link_libraries(mempool_pool_steps PUBLIC mempool_alloc mempool_proto mempool_flags Threads::Threads)
 mempool_test(test_lease_model SOURCES test_lease_model.c LIBS mempool_pool_steps LABELS unit)
+
+# Every interleaving of small scenarios over the code of both sides. The calls that get memory are the test's, so that all can be put back.
+set(explore_sources explore/scenarios.c explore/truth.c explore/search.c explore/memory.c explore/daemon.c explore/heaps.c
+  ${PROJECT_SOURCE_DIR}/client/heap.c ${PROJECT_SOURCE_DIR}/client/lease_map.c)
+mempool_test(test_explore SOURCES ${explore_sources} LIBS mempool_pool_steps LABELS unit TIMEOUT 600)
+foreach(call malloc calloc realloc free shm_open shm_unlink fchmod close ftruncate fstat mmap munmap madvise posix_fallocate
+    fallocate pread getrandom time clock_gettime lease_guard_map lease_guard_unmap lease_guard_was_hit)
+  target_link_options(test_explore PRIVATE -Wl,--wrap=${call})
+endforeach()
+
+# The same with a rule of the protocol left out, by its number in proto/lease_word.h: it must be missed.
+file(STRINGS ${PROJECT_SOURCE_DIR}/proto/lease_word.h rules REGEX "^\tLEASE_RULE_[A-Z_]+,")
+set(number 0)
+foreach(rule ${rules})
+  string(REGEX REPLACE "^\tLEASE_RULE_([A-Z_]+),.*" "\\1" rule ${rule})
+  if(NOT rule MATCHES "^(NONE|N)$")
+    string(TOLOWER ${rule} rule)
+    add_test(NAME test_explore_without_${rule} COMMAND test_explore)
+    set_tests_properties(test_explore_without_${rule} PROPERTIES ENVIRONMENT MEMPOOL_TEST_WITHOUT=${number}
+      PASS_REGULAR_EXPRESSION "found: [^\n]+: " TIMEOUT 600 LABELS unit)
+  endif()
+  math(EXPR number "${number} + 1")
+endforeach()
