@@ -58,7 +58,7 @@ struct heap {
 	struct lease_map map;
 	uint32_t number;
 	uint64_t session; /* that the number was given to */
-	uint32_t colour; /* where in a slab it begins to look */
+	uint32_t colour;  /* where in a slab it begins to look */
 	uint32_t seen_pressure, seen_returned;
 	uint32_t n_idle;
 	uint32_t idle[HEAP_IDLE]; /* id + 1 at id % HEAP_IDLE, some of them refilled since; of two there the later */

@@ -43,7 +43,14 @@ int heaps_alloc(int client, uint32_t size_class, uint64_t *offsetp)
 
 int heaps_free(int client, uint64_t offset)
 {
-	return heap_push(heaps[client], offset) ? 0 : heap_free(heaps[client], offset);
+	_Atomic uint16_t *word;
+	uint32_t size_class;
+	enum heap_pushed pushed = heap_push(heaps[client], offset, &word, &size_class);
+
+	if (pushed == HEAP_PUSHED ||
+	    (pushed == HEAP_PUSH_LARGE && heap_push_large(heaps[client], offset, size_class, word)))
+		return 0;
+	return heap_free(heaps[client], offset);
 }
 
 int heaps_take(int client, uint64_t offset, uint64_t session)
