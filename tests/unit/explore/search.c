@@ -340,10 +340,11 @@ void search_begins(void)
 
 void search_ends(uint64_t outcome)
 {
-	struct actor *me = &actors[current];
+	struct actor *me;
 
 	if (current == NOBODY)
 		return;
+	me = &actors[current];
 	me->is_in_operation = false;
 	me->outcomes = mix(me->outcomes, outcome);
 	me->history = mix(heaps_hash(current), me->outcomes);
@@ -372,10 +373,11 @@ void search_request_begins(void)
 
 void search_request_ends(void)
 {
-	struct actor *me = &actors[current];
+	struct actor *me;
 
 	if (current == NOBODY)
 		return;
+	me = &actors[current];
 	lease_test_step("answer", NULL);
 	holder = NOBODY;
 	is_geometry_known = false;
