@@ -5,7 +5,9 @@
 static bool is_of_header(uint64_t at)
 {
 	return at == offsetof(struct ledger_header, total_bytes) || at == offsetof(struct ledger_header, free_total) ||
-	       at == offsetof(struct ledger_header, failed_total) || at == offsetof(struct ledger_header, peak_used);
+	       at == offsetof(struct ledger_header, failed_total) || at == offsetof(struct ledger_header, peak_used) ||
+	       at == offsetof(struct ledger_header, slot_alloc_total) ||
+	       at == offsetof(struct ledger_header, slot_free_total);
 }
 
 /* The word at @at, if it is one that counts: of the header, or of an element of a table. */

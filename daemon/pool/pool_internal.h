@@ -212,6 +212,8 @@ static inline void pool_commit(struct pool *pool)
 	keep_figure(pool, &header->peak_used, pool->peak_used);
 	keep_figure(pool, &header->slot_alloc_total, pool->lease.alloc_total);
 	keep_figure(pool, &header->slot_free_total, pool->lease.free_total);
+	if (pool->ledger.n_noted)
+		LEASE_STEP("commit", NULL);
 	intent_commit(&pool->ledger);
 	if (pool->lease.n_released)
 		slot_release_now(pool);

@@ -11,7 +11,7 @@
  *   scenarios.c  who does what
  *
  * Each access to a word, to custody or to a hint (LEASE_STEP) is a point where another may go on, where a client is killed, or
- * where the daemon is. A schedule is a list of such choices. Schedules are tried depth first, each by running it again from the start.
+ * where the daemon is; which is killed before each commit, too. A schedule is a list of such choices. Schedules are tried depth first, each by running it again from the start.
  * What an actor does next depends only on what it has read, so a state is the shared memory, each actor's history of reads, and the
  * truth; one that was seen before is not gone on from. So all interleavings of a scenario are covered, not some.
  *
