@@ -134,9 +134,11 @@ uint64_t mix_bytes(uint64_t hash, const void *bytes, size_t n)
 		memcpy(&word, at, 8);
 		hash = mix(hash, word);
 	}
+	if (!n)
+		return hash;
 	word = 0;
 	memcpy(&word, at, n);
-	return n ? mix(hash, word) : hash;
+	return mix(hash, word);
 }
 
 /* All that decides what can come: never what came. */
