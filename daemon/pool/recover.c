@@ -259,7 +259,6 @@ static int recover_rest(struct recovery *recovery)
 		return refuse(recovery, POOL_E_DAMAGED, "a block is nobody's, and nobody retains it");
 	if (!result_recover(pool))
 		return refuse(recovery, POOL_E_DAMAGED, "its books of answers cannot be right");
-	lease_recover_slots(pool);
 	return 0;
 }
 
@@ -278,6 +277,7 @@ static void charge_all(struct pool *pool)
 static void recover_figures(struct pool *pool)
 {
 	charge_all(pool);
+	lease_recover_slots(pool); /* gives back what was charged for a pin that went no further */
 	pool->alloc_total = pool->free_total + pool->map.n_live;
 	note_peak(pool);
 	if (pool->options.reserve)

@@ -134,9 +134,11 @@ uint64_t mix_bytes(uint64_t hash, const void *bytes, size_t n)
 		memcpy(&word, at, 8);
 		hash = mix(hash, word);
 	}
+	if (!n)
+		return hash;
 	word = 0;
 	memcpy(&word, at, n);
-	return n ? mix(hash, word) : hash;
+	return mix(hash, word);
 }
 
 /* All that decides what can come: never what came. */
@@ -317,6 +319,7 @@ void lease_test_step(const char *what, const volatile void *at)
 		printf("    %c %s %x\n", 'A' + (int)(me - actors), what, (unsigned)value_of(me));
 	if (me->is_killed_daemon) {
 		me->is_killed_daemon = false;
+		FORGET_STACK(me->stack); /* the sanitizer clears that of the thread at a longjmp() */
 		longjmp(me->place, 1);
 	}
 }
