@@ -27,6 +27,7 @@
 struct block {
 	uint64_t offset;
 	uint32_t size;
+	uint64_t used; /* bytes of the pool */
 };
 
 struct shared {
@@ -75,7 +76,9 @@ static void make_blocks(struct mempool_pool *pool)
 		if (!block->offset)
 			client_fails("alloc", (int)i);
 		kill_fill(mempool_ptr(pool, block->offset), i + 1, block->size);
-		shared->used += round_up(block->size, 16);
+		block->used =
+			round_up(mempool_usable_size(pool, block->offset), 16); /* a slot is as large as its class */
+		shared->used += block->used;
 		if (i % 3 == 0)
 			r = mempool_retain(pool, block->offset);
 		snprintf(name, sizeof(name), "block.%u", i);
@@ -428,7 +431,7 @@ static uint64_t used_when_dead(void)
 	uint64_t n = 0;
 
 	for (unsigned i = 0; i < N_BLOCKS; i += 5)
-		n += round_up(shared->blocks[i].size, 16);
+		n += shared->blocks[i].used;
 	return n;
 }
 
