@@ -19,7 +19,12 @@ mempool_test(test_lease_model SOURCES test_lease_model.c LIBS mempool_pool_steps
 # Every interleaving of small scenarios over the code of both sides. The calls that get memory are the test's, so that all can be put back.
 set(explore_sources explore/scenarios.c explore/truth.c explore/search.c explore/memory.c explore/daemon.c explore/heaps.c
   ${PROJECT_SOURCE_DIR}/client/heap.c ${PROJECT_SOURCE_DIR}/client/lease_map.c)
-mempool_test(test_explore SOURCES ${explore_sources} LIBS mempool_pool_steps LABELS unit TIMEOUT 600)
+# Under a sanitizer it takes many minutes.
+set(explore_labels unit)
+if(MEMPOOL_SANITIZE)
+  list(APPEND explore_labels long)
+endif()
+mempool_test(test_explore SOURCES ${explore_sources} LIBS mempool_pool_steps LABELS ${explore_labels} TIMEOUT 3600)
 foreach(call malloc calloc realloc free shm_open shm_unlink fchmod close ftruncate fstat mmap munmap madvise posix_fallocate
     fallocate pread getrandom time clock_gettime lease_guard_map lease_guard_unmap lease_guard_was_hit)
   target_link_options(test_explore PRIVATE -Wl,--wrap=${call})
