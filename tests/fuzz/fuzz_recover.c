@@ -132,6 +132,7 @@ static void make_image(unsigned scene)
 					     .n_name_bytes = 1,
 					     .size = 64u << 10,
 					     .max_size = scene & 2 ? 1u << 20 : 0,
+					     .lease = 1, /* off: fuzz_lease has those */
 					     .uid = UID,
 					     .mode = 0600,
 					     .lifetime = scene & 1,
