@@ -46,6 +46,9 @@
 #define DESCRIPTOR_RETAIN	 &mempool__wire__retain__descriptor
 #define DESCRIPTOR_TAKE		 &mempool__wire__take__descriptor
 #define DESCRIPTOR_INSPECT	 &mempool__wire__inspect__descriptor
+#define DESCRIPTOR_OPEN_HEAP	 &mempool__wire__open_heap__descriptor
+#define DESCRIPTOR_LEASE_SLABS	 &mempool__wire__lease_slabs__descriptor
+#define DESCRIPTOR_RETURN_SLABS	 &mempool__wire__return_slabs__descriptor
 #define DESCRIPTOR_STATS	 &mempool__wire__stats__descriptor
 #define DESCRIPTOR_VISUALIZE	 &mempool__wire__visualize__descriptor
 #define DESCRIPTOR_LIST_EXTENTS	 &mempool__wire__list_extents__descriptor
@@ -264,6 +267,12 @@ static void blocks(const char *folder)
 	}
 	each(folder, OP(FREE, free, Free, SET(pool, 1)));
 	each(folder, OP(FREE, free, Free));
+	each(folder, OP(OPEN_HEAP, open_heap, OpenHeap, SET(pool, 1), SET(wants_segment, 1)));
+	each(folder, OP(OPEN_HEAP, open_heap, OpenHeap));
+	each(folder, OP(LEASE_SLABS, lease_slabs, LeaseSlabs, SET(pool, 1), SET(heap, 1), SET(size_class, 3),
+			SET(n_wanted, 2)));
+	each(folder, OP(LEASE_SLABS, lease_slabs, LeaseSlabs, SET(pool, 1)));
+	each(folder, OP(RETURN_SLABS, return_slabs, ReturnSlabs, SET(pool, 1)));
 	each(folder, OP(RETAIN, retain, Retain));
 	each(folder, OP(TAKE, take, Take));
 	each(folder, OP(INSPECT, inspect, Inspect));
