@@ -225,12 +225,6 @@ static void flush_oldest(struct heap *heap, uint32_t size_class, uint32_t n)
 		heap->large_bytes -= n * size_class_bytes(size_class);
 }
 
-/* Whether the daemon has ended the session: what is cached may be another's by now. */
-static bool is_disowned(const struct heap *heap)
-{
-	return atomic_load_explicit(&heap->shared->session, memory_order_acquire) != heap->session;
-}
-
 static void forget_cached(struct heap *heap)
 {
 	for (uint32_t i = 0; i < SIZE_CLASS_N; i++)
@@ -241,7 +235,7 @@ static void forget_cached(struct heap *heap)
 void heap_flush(struct heap *heap)
 {
 	forget_last(heap);
-	if (is_disowned(heap))
+	if (heap_is_disowned(heap))
 		forget_cached(heap);
 	for (uint32_t i = 0; i < SIZE_CLASS_N; i++)
 		if (magazine_n(&heap->magazines[i]))
@@ -254,7 +248,7 @@ static bool look_around(struct heap *heap)
 	uint32_t pressure = lease_hint_get(&heap->map.header->pressure);
 
 	forget_last(heap);
-	if (is_disowned(heap)) {
+	if (heap_is_disowned(heap)) {
 		forget_cached(heap);
 		return false;
 	}
@@ -519,7 +513,7 @@ void heap_refused(struct heap *heap, uint32_t size_class)
 	struct magazine *magazine = &heap->magazines[size_class];
 
 	shelf->wait = REFUSED_WAIT;
-	if (!is_disowned(heap) && magazine_has_storage(magazine) && magazine->top == magazine->bottom)
+	if (!heap_is_disowned(heap) && magazine_has_storage(magazine) && magazine->top == magazine->bottom)
 		shelf->is_dry =
 			!refill_granted(heap, size_class, is_large(size_class) ? 1 : magazine->capacity / 2, false);
 }
@@ -607,11 +601,8 @@ static int find(struct heap *heap, uint64_t offset, struct lease_place *placep)
 	return r == LEASE_MAP_E_INSIDE ? -EFAULT : r ? HEAP_E_REQUEST : 0;
 }
 
-/* L(j) of anybody to @to, by one CAS. Another L seen after it failed is a stranger's block. */
-static int replace(_Atomic uint16_t *word, uint16_t seen, uint16_t to)
+int heap_lost(_Atomic uint16_t *word, uint16_t to)
 {
-	if (lease_word_swap(word, seen, to))
-		return 0;
 	if (!LEASE_RULE(ONE_CAS)) {
 		uint16_t again = lease_word_peek(word);
 
@@ -623,22 +614,28 @@ static int replace(_Atomic uint16_t *word, uint16_t seen, uint16_t to)
 	return -EALREADY;
 }
 
-bool heap_push_large(struct heap *heap, uint64_t offset, uint32_t size_class, _Atomic uint16_t *word)
+/* L(j) of anybody to @to. */
+static int replace(_Atomic uint16_t *word, uint16_t seen, uint16_t to)
+{
+	return lease_word_swap(word, seen, to) ? 0 : heap_lost(word, to);
+}
+
+int heap_push_large(struct heap *heap, uint64_t offset, uint32_t size_class, _Atomic uint16_t *word)
 {
 	struct magazine *magazine;
 	uint64_t bytes;
 
 	if (size_class >= SIZE_CLASS_N)
-		return false;
+		return HEAP_E_LOOK;
 	magazine = &heap->magazines[size_class];
 	bytes = size_class_bytes(size_class);
 	if (magazine->top == magazine->limit || heap->large_bytes + bytes > heap->large_limit ||
 	    !lease_word_swap(word, heap->live, heap->cached))
-		return false;
+		return HEAP_E_LOOK;
 	*magazine->top++ = (struct heap_slot){offset, word};
 	heap->large_bytes += bytes;
 	lease_count(&heap->shared->n_free);
-	return true;
+	return 0;
 }
 
 int heap_free(struct heap *heap, uint64_t offset)
