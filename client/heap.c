@@ -306,13 +306,18 @@ static bool is_free_word(uint16_t word)
 	return word == LEASE_FREE || (!LEASE_RULE(ZERO_IS_DAMAGE) && !word);
 }
 
-/* In custody: up to @n_wanted free slots into the magazine. Return: how many */
-static uint32_t collect(struct heap *heap, uint32_t size_class, const struct shape *shape, uint32_t n_wanted)
+/*
+ * In custody: up to @n_wanted free slots into the magazine, from where the last look into the same slab ended: what others have freed since
+ * lies behind it, and words that they are about to store to are not read over and over. Return: how many
+ */
+static uint32_t collect(struct heap *heap, uint32_t size_class, uint32_t id, const struct shape *shape,
+			uint32_t n_wanted)
 {
+	struct shelf *shelf = &heap->shelves[size_class];
 	struct magazine *magazine = &heap->magazines[size_class];
 	_Atomic uint16_t *words = heap->words + shape->first_word;
 	uint64_t slot_bytes = size_class_bytes(size_class);
-	uint32_t n = 0, i = heap->colour % shape->n_slots;
+	uint32_t n = 0, i = (shelf->filled == id + 1 ? shelf->filled_to : heap->colour) % shape->n_slots;
 
 	for (uint32_t left = shape->n_slots; left && n < n_wanted; left--, i = i + 1 < shape->n_slots ? i + 1 : 0) {
 		if (!is_free_word(lease_word_read(&words[i])) || !claim(heap, size_class, &words[i]))
@@ -320,6 +325,8 @@ static uint32_t collect(struct heap *heap, uint32_t size_class, const struct sha
 		*magazine->top++ = (struct heap_slot){shape->base + i * slot_bytes, &words[i]};
 		n++;
 	}
+	shelf->filled = id + 1;
+	shelf->filled_to = i;
 	if (is_large(size_class))
 		heap->large_bytes += n * slot_bytes;
 	return n;
@@ -342,7 +349,7 @@ static enum fill fill_from(struct heap *heap, uint32_t size_class, uint32_t id, 
 	}
 	n_hinted = lease_hint_get(&slab->has_free);
 	lease_hint_set(&slab->has_free, 0); /* before the words are read: who flushes later says so again */
-	*np = collect(heap, size_class, &shape, n_wanted);
+	*np = collect(heap, size_class, id, &shape, n_wanted);
 	if (*np == n_wanted && *np < shape.n_slots)
 		lease_hint_set(&slab->has_free, n_hinted > *np ? n_hinted - *np : 1);
 	if (in_custody)

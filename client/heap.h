@@ -27,6 +27,7 @@ struct shelf {		 /* where a class's magazine is filled from */
 	uint32_t *slabs; /* ids that the heap was granted, some of them lost since */
 	uint32_t n_slabs, room;
 	uint32_t cursor;
+	uint32_t filled, filled_to; /* slab that slots were last looked for in, id + 1, and where that ended */
 	uint32_t hot[HEAP_HOT];	    /* id + 1 */
 	uint32_t n_hot;		    /* ever put in; the place of the next is n_hot % HEAP_HOT */
 	uint32_t wait;		    /* allocations by request before the daemon is asked again */
