@@ -202,11 +202,9 @@ mempool_offset mempool_alloc(struct mempool_pool *pool, size_t size)
 	if (__builtin_expect(pool && size - 1 < SIZE_CLASS_CUT_MAX, 1)) {
 		struct heap *heap = thread_enter(pool->slot);
 		uint32_t size_class = heap_class_of(size);
-		const struct heap_slot *slot = __builtin_expect(heap != NULL, 1) ? heap_pop(heap, size_class) : NULL;
+		uint64_t offset = __builtin_expect(heap != NULL, 1) ? heap_pop(heap, size_class) : 0;
 
-		if (__builtin_expect(slot != NULL, 1)) {
-			uint64_t offset = slot->offset;
-
+		if (__builtin_expect(offset != 0, 1)) {
 			thread_leave();
 			if (__builtin_expect(pool->fill != MEMPOOL_FILL_NONE, 0))
 				return filled(pool, offset, size_class);

@@ -584,12 +584,11 @@ static uint32_t *stamps; /* [DATA_BYTES / 16]: by the holder of the block alone;
 static uint64_t alloc_locked(struct worker *worker, uint32_t size_class)
 {
 	struct heap *heap = &worker->setting->heaps[worker->heap];
-	const struct heap_slot *slot = heap_pop(heap, size_class);
-	uint64_t offset;
+	uint64_t offset = heap_pop(heap, size_class);
 	uint32_t id, n;
 
-	if (slot)
-		return slot->offset;
+	if (offset)
+		return offset;
 	if (!heap_alloc(heap, size_class, &offset))
 		return offset;
 	n = heap_wants(heap, size_class);
