@@ -8,14 +8,12 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
-#include <sys/ptrace.h>
-#include <sys/wait.h>
 
 #include "frozen.h"
 #include "must.h"
+#include "stepper.h"
 
 struct shared { /* what the child tells the parent */
 	char instance[SEGMENT_INSTANCE_MAX + 1];
@@ -121,45 +119,53 @@ static void draw(struct world *world, struct pool *pool, char *picture, char *ti
 	picture_take(world, pool, false, timeless);
 }
 
-static void stop(void)
-{
-	must(!raise(SIGSTOP), "raise");
-}
+struct part { /* of the child */
+	const struct kind *kind;
+	uint64_t seed;
+	const struct frozen *frozen;
+	struct shared *shared;
+};
 
-static void child_operation(const struct kind *kind, uint64_t seed, struct shared *shared)
+static void child_operation(void *arg)
 {
+	const struct part *part = arg;
+	const struct kind *kind = part->kind;
+	struct shared *shared = part->shared;
 	struct world world;
 	struct scene scene;
 
+	current = NULL;
 	world_init(&world);
-	scene_init(&scene, kind, &world, seed);
+	scene_init(&scene, kind, &world, part->seed);
 	if (kind->prepare)
 		kind->prepare(&scene);
 	if (scene.pool) /* which offsets were blocks once is not promised to outlive a daemon */
 		memset(scene.pool->freed, 0, sizeof(scene.pool->freed));
 	draw(&world, scene.pool, shared->before, shared->before_timeless);
 	tell(&scene, shared);
-	stop();
+	stepper_stop();
 	kind->run(&scene);
-	stop();
+	stepper_stop();
 	draw(&world, kind->flags & KIND_DESTROYS ? NULL : scene.pool, shared->after, shared->after_timeless);
 	tell(&scene, shared);
-	stop(); /* and be killed: what it leaves is swept up by the parent */
+	stepper_stop(); /* and be killed: what it leaves is swept up by the parent */
 }
 
-static void child_recovery(const struct frozen *frozen, struct shared *shared)
+static void child_recovery(void *arg)
 {
+	const struct part *part = arg;
 	struct segment books, data;
 	struct world world;
 	struct pool *pool;
 	char why[200];
 
+	current = NULL;
 	world_init(&world);
-	snprintf(shared->instance, sizeof(shared->instance), "%s", world.instance);
-	frozen_thaw(frozen, world.instance, false, &books, &data);
-	stop();
+	snprintf(part->shared->instance, sizeof(part->shared->instance), "%s", world.instance);
+	frozen_thaw(part->frozen, world.instance, false, &books, &data);
+	stepper_stop();
 	must(!pool_recover(&pool, &world.env, books.name, why, sizeof(why)), "pool_recover");
-	stop();
+	stepper_stop();
 }
 
 /* ---- a state ---- */
@@ -303,67 +309,32 @@ static void check_state(struct run *run, const struct frozen *frozen, bool and_a
 
 /* ---- stepping ---- */
 
-/* Return: true: it was stopped by one instruction more; false: by itself */
-static bool wait_for_child(const struct run *run)
-{
-	int status;
-
-	must(waitpid(run->child, &status, 0) == run->child, "waitpid");
-	if (!WIFSTOPPED(status) || (WSTOPSIG(status) != SIGTRAP && WSTOPSIG(status) != SIGSTOP))
-		found("the process that runs it ended or crashed: status 0x%x", status);
-	return WSTOPSIG(status) == SIGTRAP;
-}
-
 static bool one_instruction(const struct run *run)
 {
-	must(!ptrace(PTRACE_SINGLESTEP, run->child, NULL, NULL), "ptrace");
-	return wait_for_child(run);
+	enum stepper_news news = stepper_instruction(run->child);
+
+	if (news == STEPPER_ENDED)
+		found("the process that runs it ended or crashed");
+	return news == STEPPER_ONE;
 }
 
 static void go_on(const struct run *run)
 {
-	must(!ptrace(PTRACE_CONT, run->child, NULL, NULL), "ptrace");
-	must(!wait_for_child(run), "the child stops by itself");
+	if (stepper_go_on(run->child) != STEPPER_STOPPED)
+		found("the process that runs it ended or crashed");
 }
 
 static void end_child(struct run *run)
 {
-	kill(run->child, SIGKILL);
-	waitpid(run->child, NULL, 0);
+	stepper_end(run->child);
 	run->child = 0;
 	watch_end(&run->watch);
 	must(segment_sweep(run->shared->instance, NULL, NULL) >= 0, "sweep");
 }
 
-/* Fork, and let the child come to its first stop. */
-static void begin_child(struct run *run, uint64_t seed, const struct frozen *frozen)
+static void begin_child(struct run *run, void (*body)(void *arg), const struct part *part)
 {
-	fflush(NULL);
-	run->child = fork();
-	must(run->child >= 0, "fork");
-	if (!run->child) {
-		current = NULL;
-		if (ptrace(PTRACE_TRACEME, 0, NULL, NULL))
-			_exit(77);
-		if (frozen)
-			child_recovery(frozen, run->shared);
-		else
-			child_operation(run->kind, seed, run->shared);
-		_exit(0);
-	}
-}
-
-static void trace_child(struct run *run)
-{
-	int status;
-
-	must(waitpid(run->child, &status, 0) == run->child, "waitpid");
-	if (WIFEXITED(status) && WEXITSTATUS(status) == 77) {
-		printf("skipped: no process can be traced here (ptrace is not allowed)\n");
-		exit(77);
-	}
-	must(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP, "the scene is made");
-	must(!ptrace(PTRACE_SETOPTIONS, run->child, NULL, (void *)(uintptr_t)PTRACE_O_EXITKILL), "ptrace");
+	run->child = stepper_begin(body, (void *)(uintptr_t)part);
 	watch_begin(&run->watch, run->shared->instance);
 }
 
@@ -402,12 +373,13 @@ static const struct frozen *most_noted(const struct album *album)
 
 static void step_operation(struct run *run, uint64_t seed, struct album *album, struct step_count *count)
 {
+	const struct part part = {.kind = run->kind, .seed = seed, .shared = run->shared};
+
 	run->what = "operation";
 	run->state = 0;
 	run->is_after = false;
 	run->n_freed = 0;
-	begin_child(run, seed, NULL);
-	trace_child(run);
+	begin_child(run, child_operation, &part);
 	album_add(album, &run->watch);
 	while (one_instruction(run)) {
 		count->n_instructions++;
@@ -445,14 +417,14 @@ static void expect_recovered(struct run *run, const struct frozen *frozen)
 
 static void step_recovery(struct run *run, const struct frozen *frozen, struct step_count *count)
 {
+	const struct part part = {.frozen = frozen, .shared = run->shared};
 	struct frozen state;
 
 	run->what = "recovery";
 	run->is_recovery = true;
 	run->state = 0;
 	expect_recovered(run, frozen);
-	begin_child(run, 0, frozen);
-	trace_child(run);
+	begin_child(run, child_recovery, &part);
 	while (one_instruction(run)) {
 		count->n_instructions++;
 		if (!watch_look(&run->watch))
@@ -489,23 +461,12 @@ static void run_free(struct run *run)
 	free(run);
 }
 
-static void stay_on_one_processor(void)
-{
-	cpu_set_t set;
-	int cpu = sched_getcpu();
-
-	CPU_ZERO(&set);
-	CPU_SET((size_t)(cpu < 0 ? 0 : cpu), &set);
-	(void)sched_setaffinity(0, sizeof(set), &set); /* or it takes longer */
-}
-
 void step_kind(const struct kind *kind, uint64_t seed, bool recovery_too, struct step_count *operation,
 	       struct step_count *recovery)
 {
 	struct run *run = run_new(kind);
 	struct album album = {0};
 
-	stay_on_one_processor();
 	signal(SIGSEGV, on_crash);
 	signal(SIGBUS, on_crash);
 	signal(SIGABRT, on_crash);

@@ -1,5 +1,5 @@
 # The engine, killed at each instruction: see step.h. What is traced is what is shipped, so only optimised builds run it.
-add_library(step OBJECT test_step.c step.c kinds.c frozen.c picture.c)
+add_library(step OBJECT test_step.c step.c stepper.c kinds.c frozen.c picture.c)
 target_compile_options(step PRIVATE -UNDEBUG)
 target_link_libraries(step PRIVATE mempool_pool mempool_flags PkgConfig::CMOCKA)
 add_executable(test_step $<TARGET_OBJECTS:step>)
