@@ -110,13 +110,13 @@ static void tell(const struct scene *scene, struct shared *shared)
 	snprintf(shared->instance, sizeof(shared->instance), "%s", scene->world->instance);
 }
 
-static void draw(struct world *world, struct pool *pool, char *picture, char *timeless)
+static void draw(struct pool *pool, char *picture, char *timeless)
 {
 	picture[0] = timeless[0] = '\0';
 	if (!pool)
 		return;
-	picture_take(world, pool, true, picture);
-	picture_take(world, pool, false, timeless);
+	picture_take(pool, true, picture);
+	picture_take(pool, false, timeless);
 }
 
 struct part { /* of the child */
@@ -141,12 +141,12 @@ static void child_operation(void *arg)
 		kind->prepare(&scene);
 	if (scene.pool) /* which offsets were blocks once is not promised to outlive a daemon */
 		memset(scene.pool->freed, 0, sizeof(scene.pool->freed));
-	draw(&world, scene.pool, shared->before, shared->before_timeless);
+	draw(scene.pool, shared->before, shared->before_timeless);
 	tell(&scene, shared);
 	stepper_stop();
 	kind->run(&scene);
 	stepper_stop();
-	draw(&world, kind->flags & KIND_DESTROYS ? NULL : scene.pool, shared->after, shared->after_timeless);
+	draw(kind->flags & KIND_DESTROYS ? NULL : scene.pool, shared->after, shared->after_timeless);
 	tell(&scene, shared);
 	stepper_stop(); /* and be killed: what it leaves is swept up by the parent */
 }
@@ -162,7 +162,7 @@ static void child_recovery(void *arg)
 	current = NULL;
 	world_init(&world);
 	snprintf(part->shared->instance, sizeof(part->shared->instance), "%s", world.instance);
-	frozen_thaw(part->frozen, world.instance, false, &books, &data);
+	frozen_thaw_pool(part->frozen, world.instance, false, &books, &data);
 	stepper_stop();
 	must(!pool_recover(&pool, &world.env, books.name, why, sizeof(why)), "pool_recover");
 	stepper_stop();
@@ -213,13 +213,13 @@ static uint64_t kernel_bytes(int fd)
 	return (uint64_t)st.st_blocks * 512;
 }
 
-static void check_backing(const struct frozen *frozen, struct pool *pool)
+static void check_backing(const struct run *run, const struct frozen *frozen, struct pool *pool)
 {
 	uint64_t backed = atomic_load(&pool->backing.backed_bytes);
 
-	if (backed > frozen->data_kernel_bytes)
+	if (!run->is_recovery && backed > frozen_data(frozen)->kernel_bytes) /* or mended on the way */
 		found("its books say that %" PRIu64 " bytes are backed, the kernel had %" PRIu64, backed,
-		      frozen->data_kernel_bytes);
+		      frozen_data(frozen)->kernel_bytes);
 	if (kernel_bytes(pool_data_fd(pool)) != backed)
 		found("%" PRIu64 " bytes are backed, the kernel has %" PRIu64, backed,
 		      kernel_bytes(pool_data_fd(pool)));
@@ -240,7 +240,7 @@ static void ask_again(const struct run *run, struct pool *pool)
 	if (run->kind->flags & KIND_DESTROYS)
 		return;
 	check_books(pool);
-	picture_take(scene.world, pool, false, picture);
+	picture_take(pool, false, picture);
 	if (memcmp(&scene.answer, &run->shared->scene.answer, sizeof(scene.answer)))
 		found("asked again, it answers %d, 0x%" PRIx64 ", %" PRIu64 ", not %d, 0x%" PRIx64 ", %" PRIu64,
 		      scene.answer.r, scene.answer.offset, scene.answer.size, run->shared->scene.answer.r,
@@ -260,8 +260,8 @@ static void look_at(struct run *run, struct pool *pool, const struct frozen *fro
 	static char picture[PICTURE_BYTES];
 
 	check_books(pool);
-	check_backing(frozen, pool);
-	picture_take(&run->world, pool, true, picture);
+	check_backing(run, frozen, pool);
+	picture_take(pool, true, picture);
 	if (run->is_recovery) {
 		compare_atomic(run, picture);
 	} else if (run->kind->flags & KIND_CREATES) {
@@ -288,7 +288,7 @@ static void check_state(struct run *run, const struct frozen *frozen, bool and_a
 	run->state++;
 	world_forget_charges(&run->world);
 	/* with more memory than the books know, and with less: recovery mends both */
-	frozen_thaw(frozen, run->world.instance, run->state % 2, &books, &data);
+	frozen_thaw_pool(frozen, run->world.instance, run->state % 2, &books, &data);
 	r = pool_recover(&pool, &run->world.env, books.name, why, sizeof(why));
 	if (!r) {
 		look_at(run, pool, frozen);
@@ -357,7 +357,9 @@ static void album_add(struct album *album, const struct watch *watch)
 
 static uint64_t n_noted(const struct frozen *frozen)
 {
-	return frozen->bytes ? ((const struct ledger_header *)(const void *)frozen->bytes)->n_noted : 0;
+	const struct frozen_object *books = frozen_books(frozen);
+
+	return books ? ((const struct ledger_header *)(const void *)books->bytes)->n_noted : 0;
 }
 
 /* The state in the middle of most: recovery has most to do. */
@@ -404,9 +406,9 @@ static void expect_recovered(struct run *run, const struct frozen *frozen)
 	struct pool *pool;
 
 	world_forget_charges(&run->world);
-	frozen_thaw(frozen, run->world.instance, false, &books, &data);
+	frozen_thaw_pool(frozen, run->world.instance, false, &books, &data);
 	must(!pool_recover(&pool, &run->world.env, books.name, why, sizeof(why)), "pool_recover");
-	draw(&run->world, pool, run->shared->before, run->shared->before_timeless);
+	draw(pool, run->shared->before, run->shared->before_timeless);
 	memcpy(run->shared->after, run->shared->before, PICTURE_BYTES);
 	pool_keep(pool);
 	segment_unlink(&books);
@@ -430,7 +432,6 @@ static void step_recovery(struct run *run, const struct frozen *frozen, struct s
 		if (!watch_look(&run->watch))
 			continue;
 		frozen_take(&state, &run->watch);
-		state.data_kernel_bytes = UINT64_MAX; /* mended on the way: of no meaning before the end */
 		check_state(run, &state, false);
 		frozen_free(&state);
 		count->n_states++;
