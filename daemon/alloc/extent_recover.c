@@ -25,10 +25,11 @@ struct item {
 };
 
 struct roll {			    /* of all records that are truth */
-	struct item *items, *spare; /* [n] each, in one mapping */
+	struct item *items, *spare; /* [n] each, in @memory */
 	uint32_t n;
 	uint64_t first, varying; /* a key, and the bits in which others differ from it */
-	void *map;
+	struct item *memory;
+	void *map; /* [map_bytes] around it; NULL: it is malloc()ed */
 	size_t map_bytes;
 };
 
@@ -67,27 +68,39 @@ static int judge(const struct recovery *recovery, uint32_t extent)
  * Of a million items these are 32 MiB, which are touched once: in small pages, that alone would take as long as all else together.
  * Where the kernel has no large ones, it gives small ones.
  */
-static int roll_init(struct roll *roll, uint32_t n)
+static int roll_map(struct roll *roll, size_t n_bytes)
 {
-	size_t n_bytes = ((size_t)n + 1) * sizeof(*roll->items);
-
-	roll->map_bytes = 2 * n_bytes + HUGE_BYTES;
+	roll->map_bytes = n_bytes + HUGE_BYTES;
 	roll->map = mmap(NULL, roll->map_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (roll->map == MAP_FAILED) {
 		roll->map = NULL;
 		return -ENOMEM;
 	}
 	(void)madvise(roll->map, roll->map_bytes, MADV_HUGEPAGE);
-	roll->items = (struct item *)round_up((uint64_t)(uintptr_t)roll->map, HUGE_BYTES);
-	roll->spare = roll->items + n + 1;
+	roll->memory = (struct item *)round_up((uint64_t)(uintptr_t)roll->map, HUGE_BYTES);
 	return 0;
+}
+
+static int roll_init(struct roll *roll, uint32_t n)
+{
+	size_t n_bytes = 2 * ((size_t)n + 1) * sizeof(*roll->items);
+	int r = 0;
+
+	if (n_bytes >= HUGE_BYTES)
+		r = roll_map(roll, n_bytes);
+	else if (!(roll->memory = malloc(n_bytes)))
+		r = -ENOMEM;
+	roll->items = roll->memory;
+	roll->spare = r ? NULL : roll->memory + n + 1;
+	return r;
 }
 
 static void roll_deinit(struct roll *roll)
 {
 	if (roll->map)
 		munmap(roll->map, roll->map_bytes);
-	roll->map = NULL;
+	else
+		free(roll->memory);
 }
 
 static void roll_set(struct roll *roll, uint32_t i, uint64_t key, uint32_t extent)

@@ -14,7 +14,7 @@
 #include "must.h"
 #include "stepper.h"
 
-struct shared { /* what the child tells the parent */
+struct shared {			     /* what the child tells the parent */
 	struct instance_scene scene; /* its plain parts */
 	char before[PICTURE_BYTES], after[PICTURE_BYTES], after_timeless[PICTURE_BYTES];
 };
@@ -168,8 +168,8 @@ static unsigned check_pools(struct registry *registry)
 		uint32_t n_faults = pool_check(pools[i], faults, N_ELEMENTS(faults));
 
 		if (n_faults)
-			found("pool %" PRIu64 ": %u faults, the first at 0x%" PRIx64 ": %s", pool_id(pools[i]), n_faults,
-			      faults[0].offset, faults[0].what);
+			found("pool %" PRIu64 ": %u faults, the first at 0x%" PRIx64 ": %s", pool_id(pools[i]),
+			      n_faults, faults[0].offset, faults[0].what);
 		n_objects += pool_lease_name(pools[i])[0] ? 3 : 2;
 		pool_unref(pools[i]);
 	}
@@ -213,8 +213,8 @@ static void ask_again(const struct run *run, struct registry *registry)
 	let_go(pools, n);
 	check_objects(run, 1 + check_pools(registry));
 	if (scene.r != once->r || scene.pool < once->pool)
-		found("asked again, it answers %d, pool %" PRIu64 ", not %d, pool %" PRIu64, scene.r, scene.pool, once->r,
-		      once->pool);
+		found("asked again, it answers %d, pool %" PRIu64 ", not %d, pool %" PRIu64, scene.r, scene.pool,
+		      once->r, once->pool);
 	draw(&scene, false, picture);
 	/* a number that was raised for what never happened is not used again: the new pool has the next */
 	if (scene.pool == once->pool && strcmp(picture, run->shared->after_timeless))
@@ -380,7 +380,8 @@ static void run_init(struct run *run, const struct instance_kind *kind)
 {
 	*run = (struct run){.kind = kind};
 	snprintf(run->instance, sizeof(run->instance), "step-%d", (int)getpid());
-	run->config = (struct registry_config){.instance = run->instance, .budget_bytes = UINT64_MAX, .decay_ms = UINT64_MAX, .tell = on_sentence};
+	run->config = (struct registry_config){
+		.instance = run->instance, .budget_bytes = UINT64_MAX, .decay_ms = UINT64_MAX, .tell = on_sentence};
 	for (int i = 0; i < QUOTA_KIND_N; i++)
 		run->config.quota_limit[i] = UINT64_MAX;
 	run->shared = mmap(NULL, sizeof(*run->shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

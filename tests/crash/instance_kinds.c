@@ -30,7 +30,8 @@ static struct registry_call call_of(const struct instance_scene *scene, unsigned
 
 static void begins(struct instance_scene *scene, unsigned who)
 {
-	struct directory_session session = {.uid = WORLD_UID + who, .gid = WORLD_UID, .pid = 4711, .command = "prepared"};
+	struct directory_session session = {
+		.uid = WORLD_UID + who, .gid = WORLD_UID, .pid = 4711, .command = "prepared"};
 
 	must(!registry_add_session(scene->registry, &session, &scene->slots[who]), "session");
 	scene->sessions[who] = session.id;
@@ -39,8 +40,11 @@ static void begins(struct instance_scene *scene, unsigned who)
 
 static struct pool_member *joins(struct instance_scene *scene, struct pool *pool, unsigned who)
 {
-	const struct pool_identity identity = {
-		.session = scene->sessions[who], .uid = WORLD_UID + who, .gid = WORLD_UID, .pid = 4711, .command = "prepared"};
+	const struct pool_identity identity = {.session = scene->sessions[who],
+					       .uid = WORLD_UID + who,
+					       .gid = WORLD_UID,
+					       .pid = 4711,
+					       .command = "prepared"};
 	struct pool_member *member;
 
 	must(!pool_join(pool, &identity, &member), "join");

@@ -139,7 +139,7 @@ static void child_operation(void *arg)
 	scene_init(&scene, kind, &world, part->seed);
 	if (kind->prepare)
 		kind->prepare(&scene);
-	if (scene.pool) /* which offsets were blocks once is not promised to outlive a daemon */
+	if (scene.pool) /* which offsets were blocks once is not promised to outlive a daemon; here, neither knows */
 		memset(scene.pool->freed, 0, sizeof(scene.pool->freed));
 	draw(scene.pool, shared->before, shared->before_timeless);
 	tell(&scene, shared);
@@ -233,6 +233,7 @@ static void ask_again(const struct run *run, struct pool *pool)
 
 	scene.world = (struct world *)&run->world;
 	scene.pool = pool;
+	memset(pool->freed, 0, sizeof(pool->freed));
 	scene.answer = (struct answer){0};
 	for (int i = 0; i < SCENE_N_MEMBERS; i++)
 		scene.members[i] = pool_member_of(pool, scene.sessions[i]);

@@ -40,7 +40,7 @@ int main(int argc, char *argv[])
 	for (unsigned i = 0; i < n_instance_kinds; i++)
 		if (!only || !strcmp(only, instance_kinds[i].name))
 			step_one(&instance_kinds[i]);
-	printf("%" PRIu64 " instructions, %" PRIu64 " states, each started from and asked again\n", total.n_instructions,
-	       total.n_states);
+	printf("%" PRIu64 " instructions, %" PRIu64 " states, each started from and asked again\n",
+	       total.n_instructions, total.n_states);
 	return 0;
 }
