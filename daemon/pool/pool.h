@@ -296,6 +296,7 @@ struct pool_cells {	     /* a map of @n cells; arrays of n, made by the caller *
 	uint32_t n;	     /* in: wanted; out: how many there are, fewer in a tiny pool */
 	uint64_t cell_bytes; /* out */
 	uint64_t *used;	     /* out: bytes of live blocks in each */
+	uint64_t *idle;	     /* out: bytes of leased slabs that are not live; NULL: nobody asks */
 	uint32_t *holder;    /* out: index into @holders from 1 of who owns most of it; 0: none of them */
 	const struct pool_holder *holders;
 	uint32_t n_holders;

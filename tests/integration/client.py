@@ -285,6 +285,7 @@ def figures(a, pool):
     picture = a.ask(visualize=wire.Visualize(pool=pool.id, cells=64, max_gaps=3, max_holders=4)).visualize
     assert len(picture.cell_used) == len(picture.cell_holder) <= 64
     assert sum(picture.cell_used) == picture.stats.used == stats.used
+    assert len(picture.cell_idle) == len(picture.cell_used) and sum(picture.cell_idle) == stats.leased_idle
     assert len(picture.gaps) == 3 and picture.gaps_left_out == stats.gaps - 3
     assert picture.gaps[0].size >= picture.gaps[1].size >= picture.gaps[2].size
     assert [(h.session, h.blocks, h.pid) for h in picture.holders] == [(a.hello.session, 5, os.getpid())]
