@@ -389,6 +389,11 @@ struct pool_fault {
 uint32_t pool_check(struct pool *pool, struct pool_fault faults[], uint32_t n_max);
 void pool_dump(struct pool *pool, FILE *out);
 
+struct size_text {
+	char text[24];
+};
+/** size_text() - as people say sizes: three digits and a unit */
+struct size_text size_text(uint64_t n_bytes);
 /** pool_explain_full() - why an alloc of @size bytes (at @alignment, 0: any) failed: asked, free, largest gap, backed, top holders, what helps; [n_bytes] */
 void pool_explain_full(struct pool *pool, int outcome, uint64_t size, uint64_t alignment, char *out, size_t n_bytes);
 
