@@ -478,6 +478,22 @@ int heap_alloc(struct heap *heap, uint32_t size_class, uint64_t *offsetp)
 	return 0;
 }
 
+int heap_fill(struct heap *heap, uint32_t size_class, uint64_t *offsetp)
+{
+	struct magazine *magazine = &heap->magazines[size_class];
+
+	if (magazine->top == magazine->bottom) {
+		if (is_destroyed(heap))
+			return -ESTALE;
+		if (!look_around(heap))
+			return HEAP_E_REQUEST;
+		if (!refill(heap, size_class))
+			return HEAP_E_EMPTY;
+	}
+	*offsetp = magazine->top[-1].offset;
+	return 0;
+}
+
 uint32_t heap_wants(struct heap *heap, uint32_t size_class)
 {
 	struct shelf *shelf = &heap->shelves[size_class];
@@ -693,14 +709,21 @@ int heap_take(struct heap *heap, uint64_t offset, uint64_t session)
 	return r == -EALREADY ? -ESTALE : r;
 }
 
-int heap_slot_bytes(struct heap *heap, uint64_t offset, uint64_t *bytesp)
+int heap_look(struct heap *heap, uint64_t offset, uint64_t *bytesp, uint64_t *sessionp)
 {
 	struct lease_place place;
+	uint16_t word;
 	int r = find(heap, offset, &place);
 
-	if (!r)
-		r = judge(lease_word_peek(place.word));
-	if (!r)
-		*bytesp = place.slot_bytes;
-	return r;
+	if (r)
+		return r;
+	word = lease_word_peek(place.word);
+	r = judge(word);
+	if (r)
+		return r;
+	*bytesp = place.slot_bytes;
+	*sessionp = lease_heap_of(word) < heap->map.n_heaps
+			    ? atomic_load_explicit(&heap->map.heaps[lease_heap_of(word)].session, memory_order_acquire)
+			    : 0;
+	return 0;
 }
