@@ -35,6 +35,7 @@
 #define IDLE_BYTES \
 	(UINT64_C(64) << 20) /* in slabs that look empty, before the daemon is told; at most an eighth of the pool */
 #define LEASE_MAX    16u     /* slabs in one request */
+#define LEASE_AHEAD  32u     /* part of its slabs that a class leases at once: nobody has asked for half of that yet */
 #define REFUSED_WAIT 64u     /* allocations of the class until the daemon is asked again */
 #define COLOUR_STEP  17u     /* slots: so far apart do heaps begin, for slabs begin at pages and share cache sets */
 #define REFILL_SLABS 16u     /* slabs that one refill takes from */
@@ -504,7 +505,9 @@ uint32_t heap_wants(struct heap *heap, uint32_t size_class)
 	}
 	if (is_large(size_class))
 		return 1;
-	return shelf->n_slabs < 4 ? 1 : shelf->n_slabs / 4 < LEASE_MAX ? shelf->n_slabs / 4 : LEASE_MAX;
+	return shelf->n_slabs < LEASE_AHEAD		  ? 1
+	       : shelf->n_slabs / LEASE_AHEAD < LEASE_MAX ? shelf->n_slabs / LEASE_AHEAD
+							  : LEASE_MAX;
 }
 
 void heap_grant(struct heap *heap, uint32_t size_class, uint32_t n, const uint32_t ids[])
