@@ -38,7 +38,8 @@ static void make_slots(enum mempool_fill fill)
 /* Whether the block lies in a slab, by the map. */
 static bool is_slot(mempool_offset offset)
 {
-	const struct mempool_visualize_options options = {.struct_size = sizeof(options), .format = MEMPOOL_FORMAT_JSON};
+	const struct mempool_visualize_options options = {.struct_size = sizeof(options),
+							  .format = MEMPOOL_FORMAT_JSON};
 	char *text = NULL, *line, *rest;
 	size_t n_text;
 	FILE *stream = open_memstream(&text, &n_text);
@@ -627,8 +628,11 @@ static int begin_guarded(void **state)
 	return test_begin(state);
 }
 
-#define BOTH(name)                                                                                           \
-	{#name " (plain)", name, begin_plain, test_end, NULL}, {#name " (guarded)", name, begin_guarded, test_end, NULL}
+#define BOTH(name)                                                      \
+	{#name " (plain)", name, begin_plain, test_end, NULL},          \
+	{                                                               \
+#name " (guarded)", name, begin_guarded, test_end, NULL \
+	}
 
 int main(void)
 {
