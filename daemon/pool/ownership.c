@@ -66,9 +66,11 @@ uint64_t block_requested(const struct pool *pool, uint32_t extent)
 	return extent_size(&pool->map, extent) - extent_slack(&pool->map, extent);
 }
 
-/* Behind a guard the usable size is what was asked for, to the byte: the canary begins there. */
+/* Behind a guard the usable size is what was asked for, to the byte: the canary begins there. Of a slot only its client knows. */
 uint64_t block_usable(const struct pool *pool, uint32_t extent)
 {
+	if (extent_state(&pool->map, extent) == EXTENT_PINNED)
+		return extent_size(&pool->map, extent) - 2 * pool->guard_bytes;
 	return pool->guard_bytes ? block_requested(pool, extent) : extent_size(&pool->map, extent);
 }
 

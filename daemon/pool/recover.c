@@ -178,7 +178,8 @@ static int take_block(void *arg, uint32_t extent)
 		extent_map_hang(&pool->map, extent, slab_holding(pool, owner));
 		return 0;
 	}
-	if (size <= 2 * pool->guard_bytes || extent_slack(&pool->map, extent) < 2 * pool->guard_bytes)
+	if (size <= 2 * pool->guard_bytes || (extent_state(&pool->map, extent) != EXTENT_PINNED &&
+					      extent_slack(&pool->map, extent) < 2 * pool->guard_bytes))
 		return refuse(recovery, POOL_E_DAMAGED, "block at 0x%llx: smaller than its guards",
 			      (unsigned long long)offset);
 	holding = holding_of(pool, owner);
