@@ -47,9 +47,9 @@ static int make_handle(struct mempool_client *client, struct call *call, const c
 	pool->n_bytes = pool->mapping->n_bytes;
 	pool->view.begin = (char *)pool->base + pool->first;
 	know_view(pool);
-	if (!pool->guard && reply->info->lease != MEMPOOL__WIRE__LEASE__LEASE_OFF)
+	if (reply->info->lease != MEMPOOL__WIRE__LEASE__LEASE_OFF)
 		pool->heaps = heaps_open(client, pool->id, pool->n_bytes);
-	pool->slot = heaps_slot(pool->heaps);
+	pool->slot = pool->guard ? 0 : heaps_slot(pool->heaps);
 	text_copy(pool->name, sizeof(pool->name), reply->info->name);
 	if (*pool->name)
 		snprintf(pool->label, sizeof(pool->label), "pool \"%s\"", pool->name);
