@@ -189,10 +189,10 @@ void slab_describe(struct pool *pool, uint32_t id)
 
 	slab->base = slab_base(pool, id);
 	slab->slot_bytes = slot_bytes;
-	slab->n_slots = record->n_slots;
-	slab->reciprocal = (uint32_t)(((UINT64_C(1) << 32) + slot_bytes - 1) / slot_bytes);
+	slab->reciprocal = lease_reciprocal_of(slot_bytes);
 	slab->first_word = record->first_word;
-	slab->size_class = record->size_class;
+	slab->n_slots = (uint16_t)record->n_slots;
+	slab->size_class = (uint16_t)record->size_class;
 	slab->grantee = slab_grantee(pool, id);
 }
 
@@ -528,7 +528,8 @@ static int grant_locked(struct grant *grant, uint32_t n_wanted, uint32_t ids[], 
 		return POOL_E_DESTROYED;
 	if (!pool->lease.is_on)
 		return POOL_E_NO_LEASES;
-	if (grant->size_class >= SIZE_CLASS_N || heap_member(pool, grant->heap) != grant->member)
+	if (grant->size_class >= SIZE_CLASS_N || size_class_bytes(grant->size_class) <= 2 * pool->guard_bytes ||
+	    heap_member(pool, grant->heap) != grant->member)
 		return POOL_E_INVALID;
 	heap_note_request(pool, grant->heap);
 	if (!lease_is_sound(pool))

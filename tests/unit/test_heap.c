@@ -76,12 +76,13 @@ static void test_alloc_gives_a_live_slot_of_its_class(void **state)
 	struct setting *s = *state;
 
 	for (uint64_t size = 1; size <= SIZE_CLASS_BYTES_MAX / 8; size += size / 3 + 1) {
-		uint64_t offset = alloc(s, 1, size), bytes = 0;
+		uint64_t offset = alloc(s, 1, size), bytes = 0, session = 0;
 
 		assert_int_not_equal(offset, 0);
 		assert_int_equal(word_at(s, offset), lease_live_of(1));
-		assert_int_equal(heap_slot_bytes(&s->heaps[1], offset, &bytes), 0);
+		assert_int_equal(heap_look(&s->heaps[1], offset, &bytes, &session), 0);
 		assert_int_equal(bytes, size_class_bytes(size_class_of(size)));
+		assert_int_equal(session, 101);
 		assert_int_equal(lease_world_free(&s->heaps[1], offset), 0);
 		assert_int_equal(word_at(s, offset), lease_cached_by(1));
 		assert_int_equal(alloc(s, 1, size), offset); /* the warm one first */
@@ -203,12 +204,12 @@ static void test_free_of_what_is_no_slot(void **state)
 static void test_pinned_and_the_pools_slots_are_the_daemons(void **state)
 {
 	struct setting *s = *state;
-	uint64_t offset = alloc(s, 1, 64), bytes;
+	uint64_t offset = alloc(s, 1, 64), bytes, session;
 
 	assert_true(lease_world_swap(&s->world, offset, lease_live_of(1), LEASE_PINNED));
 	assert_int_equal(lease_world_free(&s->heaps[1], offset), HEAP_E_REQUEST);
 	assert_int_equal(heap_take(&s->heaps[2], offset, 101), HEAP_E_REQUEST);
-	assert_int_equal(heap_slot_bytes(&s->heaps[1], offset, &bytes), HEAP_E_REQUEST);
+	assert_int_equal(heap_look(&s->heaps[1], offset, &bytes, &session), HEAP_E_REQUEST);
 	assert_true(lease_world_swap(&s->world, offset, LEASE_PINNED, LEASE_POOLS));
 	assert_int_equal(lease_world_free(&s->heaps[2], offset), HEAP_E_REQUEST);
 	assert_int_equal(word_at(s, offset), LEASE_POOLS);
@@ -274,7 +275,7 @@ static void test_a_heap_whose_session_is_over_touches_nothing(void **state)
 		assert_int_equal(heap_free(&s->heaps[1], taken[0]), HEAP_E_REQUEST);
 		assert_int_equal(heap_take(&s->heaps[1], taken[0], 102), HEAP_E_REQUEST);
 		heap_refused(&s->heaps[1], size_class);
-		assert_null(heap_pop(&s->heaps[1], size_class));
+		assert_int_equal(heap_pop(&s->heaps[1], size_class), 0);
 		for (unsigned i = 0; i < N_ELEMENTS(taken) / 2; i++) {
 			assert_int_equal(word_at(s, taken[i]), lease_live_of(2));
 			assert_int_equal(lease_world_free(&s->heaps[2], taken[i]), 0);
@@ -584,12 +585,11 @@ static uint32_t *stamps; /* [DATA_BYTES / 16]: by the holder of the block alone;
 static uint64_t alloc_locked(struct worker *worker, uint32_t size_class)
 {
 	struct heap *heap = &worker->setting->heaps[worker->heap];
-	const struct heap_slot *slot = heap_pop(heap, size_class);
-	uint64_t offset;
+	uint64_t offset = heap_pop(heap, size_class);
 	uint32_t id, n;
 
-	if (slot)
-		return slot->offset;
+	if (offset)
+		return offset;
 	if (!heap_alloc(heap, size_class, &offset))
 		return offset;
 	n = heap_wants(heap, size_class);
