@@ -336,10 +336,9 @@ static void print_report(const struct demo *demo)
 	       size_format(demo->peak_used, c), below);
 	printf("%sEach was taken over and freed by a consumer, and the pool is gone.\n", tick);
 	if (by_pool < by_copy)
-		puts("\nThe pool was the slower way this time. It saves two copies, which are a small part of the "
-		     "work: where "
-		     "other\nprograms want the processors too, whose turn it is decides more. Repeat it on a quiet "
-		     "machine.");
+		puts("\nThe pool was the slower way this time. It saves two copies, a small\n"
+		     "part of the work: where other programs want the processors too, whose turn it\n"
+		     "is decides more. Repeat it on a quiet machine.");
 }
 
 static json_t *emit_way(const struct progress *progress)
