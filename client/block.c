@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 /*
  * Blocks. Those of ordinary size are slots of the thread's heap: alloc and free are a few stores here. All others, and whatever a
- * heap cannot decide, are requests. Filling new memory and the canaries of guarded pools are done here in any case, for the
- * daemon never maps what clients can write.
+ * heap cannot decide, are requests. Filling new memory and the canaries of guarded pools are the client's in any case, for the
+ * daemon never maps what clients can write. In a guarded pool a block lies between canaries in its slot, and all goes the long way.
  */
-#include "client/pool.h"
+#include "client/guard.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -13,54 +13,12 @@
 #include <stdlib.h>
 
 #define PATTERN 0xCC /* new memory */
-#define CANARY	0xFD /* guards */
 
 #define COLD __attribute__((noinline, cold)) /* keeps the common path free of its registers */
 
 #define LEASE_ALIGNMENT_MAX LEASE_PAGE_BYTES /* slabs begin at pages */
 
-/* ---- guards and fill ---- */
-
-static void guard_paint(const struct mempool_pool *pool, uint64_t offset, uint64_t size)
-{
-	uint8_t *base = pool->base;
-	uint64_t end = round_up(offset + size, 16) + GUARD_BYTES;
-
-	for (uint64_t at = offset - GUARD_BYTES; at < offset; at++)
-		base[at] = CANARY;
-	for (uint64_t at = offset + size; at < end; at++)
-		base[at] = CANARY;
-}
-
-uint64_t guard_find(const struct mempool_pool *pool, uint64_t offset, uint64_t size)
-{
-	const uint8_t *base = pool->base;
-	uint64_t end;
-
-	if (offset < pool->first + GUARD_BYTES || !range_fits(offset, size, pool->n_bytes - 2 * GUARD_BYTES))
-		return 0;
-	end = round_up(offset + size, 16) + GUARD_BYTES;
-	for (uint64_t at = offset - GUARD_BYTES; at < offset; at++)
-		if (base[at] != CANARY)
-			return at;
-	for (uint64_t at = offset + size; at < end; at++)
-		if (base[at] != CANARY)
-			return at;
-	return 0;
-}
-
-int guard_check(struct mempool_pool *pool, uint64_t offset, uint64_t size, uint64_t owner)
-{
-	uint64_t at = guard_find(pool, offset, size);
-
-	if (!at)
-		return 0;
-	return error_set(-EBADMSG,
-			 "the guard %s block 0x%" PRIx64 " (%" PRIu64 " bytes, owner: %s%.0" PRIu64
-			 ") in %s was overwritten, first at 0x%" PRIx64,
-			 at < offset ? "before" : "after", offset, size, owner ? "session " : "the pool", owner,
-			 pool->label, at);
-}
+/* ---- fill ---- */
 
 static void fill(const struct mempool_pool *pool, uint64_t offset, uint64_t n_bytes)
 {
@@ -113,7 +71,7 @@ static mempool_offset no_block(int error)
 	return MEMPOOL_NULL;
 }
 
-static int inspect(struct mempool_pool *pool, uint64_t offset, Mempool__Wire__Block *block)
+int block_inspect(struct mempool_pool *pool, uint64_t offset, Mempool__Wire__Block *block)
 {
 	Mempool__Wire__Inspect inspect = MEMPOOL__WIRE__INSPECT__INIT;
 	REQUEST(request, INSPECT, inspect, inspect);
@@ -143,25 +101,65 @@ static mempool_offset alloc(struct mempool_pool *pool, size_t size, size_t align
 	return block.offset;
 }
 
-/* By the thread's heap. Return: 0, HEAP_E_REQUEST, -errno with its sentence set */
-static int alloc_slot(struct mempool_pool *pool, size_t size, size_t alignment, mempool_offset *offsetp)
+struct guarded { /* a block on its way into a slot of a guarded pool */
+	const struct mempool_pool *pool;
+	uint64_t size, most;
+};
+
+static void prepare_slot(void *arg, uint64_t slot)
 {
+	const struct guarded *guarded = arg;
+	uint64_t offset = slot + GUARD_BYTES;
+
+	fill(guarded->pool, offset, guarded->size);
+	guard_mark(guarded->pool, offset, guarded->size, guarded->most);
+}
+
+/* The slot is live only when its canaries stand. A large one is no such: the daemon may take it at any time until it is live. */
+static int alloc_guarded(struct mempool_pool *pool, size_t size, size_t alignment, mempool_offset *offsetp)
+{
+	struct guarded guarded = {.pool = pool, .size = size};
+	uint64_t slot;
 	uint32_t size_class;
-	uint64_t bytes;
 	int r;
 
-	if (!pool->heaps || size > SIZE_CLASS_BYTES_MAX || alignment > LEASE_ALIGNMENT_MAX)
+	if (alignment > GUARD_BYTES || size > SIZE_CLASS_CUT_MAX - 2 * GUARD_BYTES)
+		return HEAP_E_REQUEST;
+	size_class = size_class_of(size + 2 * GUARD_BYTES);
+	guarded.most = size_class_bytes(size_class) - 2 * GUARD_BYTES;
+	r = heaps_alloc_prepared(pool->heaps, size_class, prepare_slot, &guarded, &slot);
+	if (!r)
+		*offsetp = slot + GUARD_BYTES;
+	return r;
+}
+
+static int alloc_plain(struct mempool_pool *pool, size_t size, size_t alignment, mempool_offset *offsetp)
+{
+	uint32_t size_class;
+	int r;
+
+	if (size > SIZE_CLASS_BYTES_MAX || alignment > LEASE_ALIGNMENT_MAX)
 		return HEAP_E_REQUEST;
 	size_class = size_class_of(
 		round_up(size, alignment)); /* slabs begin at pages: each slot is as aligned as its size */
 	if (size_class >= SIZE_CLASS_N || size_class_bytes(size_class) % alignment)
 		return HEAP_E_REQUEST;
 	r = heaps_alloc(pool->heaps, size_class, offsetp);
+	if (!r)
+		fill(pool, *offsetp, size_class_bytes(size_class));
+	return r;
+}
+
+/* By the thread's heap. Return: 0, HEAP_E_REQUEST, -errno with its sentence set */
+static int alloc_slot(struct mempool_pool *pool, size_t size, size_t alignment, mempool_offset *offsetp)
+{
+	int r;
+
+	if (!pool->heaps)
+		return HEAP_E_REQUEST;
+	r = pool->guard ? alloc_guarded(pool, size, alignment, offsetp) : alloc_plain(pool, size, alignment, offsetp);
 	if (r == -ESTALE)
 		return error_set(r, "alloc from %s: the pool was destroyed", pool->label);
-	bytes = size_class_bytes(size_class);
-	if (!r)
-		fill(pool, *offsetp, bytes);
 	return r;
 }
 
@@ -326,6 +324,12 @@ int mempool_alloc_batch(struct mempool_pool *pool, size_t n, const size_t sizes[
 
 /* ---- free ---- */
 
+/* Where the slot begins of a block that is in one. */
+static uint64_t slot_of(const struct mempool_pool *pool, uint64_t offset)
+{
+	return pool->guard ? offset - GUARD_BYTES : offset;
+}
+
 /* A silent or absent daemon is no failure of a free: the request is queued and is done exactly once (connection.h). */
 static int free_one(struct mempool_pool *pool, uint64_t offset, bool waits)
 {
@@ -337,31 +341,10 @@ static int free_one(struct mempool_pool *pool, uint64_t offset, bool waits)
 	return client_free(pool->client, &request, pool->id, waits, "free");
 }
 
-static int free_guarded(struct mempool_pool *pool, uint64_t offset)
-{
-	Mempool__Wire__Block block = MEMPOOL__WIRE__BLOCK__INIT;
-	char sentence[768] = "";
-	int r, damage = 0;
-
-	r = inspect(pool, offset, &block);
-	if (r == -ETIMEDOUT || r == -EHOSTDOWN || r == -ENOMEM) /* freed all the same; nobody can say how long it is */
-		return free_one(pool, offset, r == -ENOMEM);
-	if (r)
-		return r;
-	damage = guard_check(pool, offset, block.size, block.owner);
-	if (damage)
-		snprintf(sentence, sizeof(sentence), "%s; it is freed", mempool_last_error());
-	r = free_one(pool, offset, true);
-	if (r || !damage)
-		return r;
-	error_warn(sentence);
-	return damage;
-}
-
 /* By the thread's heap. Return: 0, HEAP_E_REQUEST, -errno with its sentence set */
 static int free_slot(struct mempool_pool *pool, uint64_t offset)
 {
-	int r = heaps_free(pool->heaps, offset);
+	int r = heaps_free(pool->heaps, slot_of(pool, offset));
 
 	if (r == -EALREADY)
 		return error_set(r, "free of 0x%" PRIx64 " in %s: the block is free already", offset, pool->label);
@@ -370,6 +353,43 @@ static int free_slot(struct mempool_pool *pool, uint64_t offset)
 	if (r == -ESTALE)
 		return error_set(r, "free of 0x%" PRIx64 " in %s: the pool was destroyed", offset, pool->label);
 	return r;
+}
+
+/* Whether its canaries stand, of what can be known of it: its heap, or else the daemon, says how long it is, and whose. */
+static int check_guards_of(struct mempool_pool *pool, uint64_t offset)
+{
+	Mempool__Wire__Block block = MEMPOOL__WIRE__BLOCK__INIT;
+	uint64_t bytes, session;
+	int r = heaps_look(pool->heaps, slot_of(pool, offset), &bytes, &session);
+
+	if (!r && bytes > 2 * GUARD_BYTES)
+		return guard_check(pool, offset, bytes - 2 * GUARD_BYTES, session);
+	if (r == -EALREADY || r == -EFAULT)
+		return 0; /* as the free will say */
+	if (r != HEAP_E_REQUEST)
+		return r;
+	r = block_inspect(pool, offset, &block);
+	return r ? r : guard_check(pool, offset, block.size, block.owner);
+}
+
+static int free_guarded(struct mempool_pool *pool, uint64_t offset)
+{
+	char sentence[768];
+	int r, damage = check_guards_of(pool, offset);
+
+	if (damage == -ETIMEDOUT || damage == -EHOSTDOWN) /* freed all the same; nobody can say how long it is */
+		return free_one(pool, offset, false);
+	if (damage && damage != -EBADMSG && damage != -ENOMEM)
+		return damage;
+	if (damage == -EBADMSG)
+		snprintf(sentence, sizeof(sentence), "%s; it is freed", mempool_last_error());
+	r = free_slot(pool, offset);
+	if (r == HEAP_E_REQUEST)
+		r = free_one(pool, offset, true);
+	if (r || damage != -EBADMSG)
+		return r;
+	error_warn(sentence);
+	return damage;
 }
 
 static COLD int free_long_way(struct mempool_pool *pool, uint64_t offset)
@@ -492,12 +512,19 @@ int mempool_free_batch(struct mempool_pool *pool, size_t n, const mempool_offset
 
 /* ---- realloc ---- */
 
-static mempool_offset moved(struct mempool_pool *pool, mempool_offset old, const Mempool__Wire__Block *block)
+static void copy(const struct mempool_pool *pool, uint64_t to, uint64_t from, uint64_t n_bytes)
 {
-	uint64_t n_copy = block->old_size < block->size ? block->old_size : block->size;
+	if (range_fits(from, n_bytes, pool->n_bytes))
+		memcpy(pool->base + to, pool->base + from, n_bytes);
+}
 
-	if (range_fits(old, n_copy, pool->n_bytes))
-		memcpy(pool->base + block->offset, pool->base + old, n_copy);
+/* @old_size: as the block was used; block->old_size may be the most that fits into its slot */
+static mempool_offset moved(struct mempool_pool *pool, mempool_offset old, uint64_t old_size,
+			    const Mempool__Wire__Block *block)
+{
+	uint64_t n_copy = old_size < block->size ? old_size : block->size;
+
+	copy(pool, block->offset, old, n_copy);
 	fill(pool, block->offset + n_copy, block->size - n_copy);
 	if (pool->guard)
 		guard_paint(pool, block->offset, block->size);
@@ -505,39 +532,90 @@ static mempool_offset moved(struct mempool_pool *pool, mempool_offset old, const
 	return block->offset;
 }
 
+/* In a slot that keeps it. What is behind the new end is painted before the mark moves, and what is before it is filled after. */
+static void resize_in_slot(struct mempool_pool *pool, uint64_t offset, uint64_t old_size, uint64_t size, uint64_t most)
+{
+	guard_mark(pool, offset, size, most);
+	if (size > old_size)
+		fill(pool, offset + old_size, size - old_size);
+}
+
 /* A slot stays where it is while its class is the right one, else it moves. Return: 0, HEAP_E_REQUEST, -errno */
 static int realloc_slot(struct mempool_pool *pool, mempool_offset offset, size_t size, mempool_offset *newp)
 {
-	uint64_t bytes;
-	int r = pool->guard ? HEAP_E_REQUEST : heaps_slot_bytes(pool->heaps, offset, &bytes);
+	uint64_t bytes, session, old_size, guards = pool->guard ? 2 * GUARD_BYTES : 0;
+	int r = heaps_look(pool->heaps, slot_of(pool, offset), &bytes, &session);
 
-	if (r == -EALREADY || r == -EFAULT)
-		return error_set(r, "realloc of 0x%" PRIx64 " in %s: no live block starts there", offset, pool->label);
+	if (r == -EALREADY || r == -EFAULT || (!r && bytes <= guards))
+		return error_set(r ? r : -EFAULT, "realloc of 0x%" PRIx64 " in %s: no live block starts there", offset,
+				 pool->label);
 	if (r)
 		return r;
-	if (size <= SIZE_CLASS_BYTES_MAX && size_class_bytes(size_class_of(size)) == bytes) {
+	if (session != pool->client->session)
+		return HEAP_E_REQUEST; /* another's: the daemon says so */
+	r = pool->guard ? guard_check(pool, offset, bytes - guards, session) : 0;
+	if (r)
+		return r;
+	old_size = pool->guard ? guard_size(pool, offset, bytes - guards) : bytes;
+	if (size <= SIZE_CLASS_BYTES_MAX - guards && size_class_bytes(size_class_of(size + guards)) == bytes) {
+		if (pool->guard)
+			resize_in_slot(pool, offset, old_size, size, bytes - guards);
 		*newp = offset;
 		return 0;
 	}
 	*newp = mempool_alloc(pool, size); /* and filled */
 	if (!*newp)
 		return -errno;
-	bytes = bytes < size ? bytes : size;
-	if (range_fits(offset, bytes, pool->n_bytes))
-		memcpy(pool->base + *newp, pool->base + offset, bytes);
+	copy(pool, *newp, offset, old_size < size ? old_size : size);
 	r = mempool_free(pool, offset);
 	if (r)
 		(void)!mempool_free(pool, *newp); /* another has freed it meanwhile */
 	return r;
 }
 
-mempool_offset mempool_realloc(struct mempool_pool *pool, mempool_offset offset, size_t size)
+/* By request. @old_size: 0: the daemon says */
+static mempool_offset realloc_block(struct mempool_pool *pool, mempool_offset offset, size_t size, uint64_t old_size)
 {
-	mempool_offset moved_to;
 	Mempool__Wire__Realloc resize = MEMPOOL__WIRE__REALLOC__INIT;
 	Mempool__Wire__Block block = MEMPOOL__WIRE__BLOCK__INIT;
 	int r;
 	REQUEST(request, REALLOC, realloc, resize);
+
+	SET(resize, pool, pool->id);
+	SET(resize, offset, offset);
+	SET(resize, size, size);
+	r = call_block(pool, &request, "realloc", &block);
+	if (r)
+		return no_block(r);
+	if (!old_size)
+		old_size = block.old_size;
+	if (block.moved)
+		return moved(pool, offset, old_size, &block);
+	if (pool->guard && guard_is_slot(pool, offset, block.size)) {
+		resize_in_slot(pool, offset, old_size, size, block.size);
+		return offset;
+	}
+	if (block.size > old_size)
+		fill(pool, offset + old_size, block.size - old_size);
+	if (pool->guard)
+		guard_paint(pool, offset, block.size);
+	return offset;
+}
+
+static mempool_offset realloc_guarded(struct mempool_pool *pool, mempool_offset offset, size_t size)
+{
+	Mempool__Wire__Block block = MEMPOOL__WIRE__BLOCK__INIT;
+	int r = block_inspect(pool, offset, &block);
+
+	if (!r)
+		r = guard_check(pool, offset, block.size, block.owner);
+	return r ? no_block(r) : realloc_block(pool, offset, size, guard_size(pool, offset, block.size));
+}
+
+mempool_offset mempool_realloc(struct mempool_pool *pool, mempool_offset offset, size_t size)
+{
+	mempool_offset moved_to;
+	int r;
 
 	if (pool_check_handle(pool, "realloc"))
 		return no_block(-EINVAL);
@@ -548,26 +626,7 @@ mempool_offset mempool_realloc(struct mempool_pool *pool, mempool_offset offset,
 	r = realloc_slot(pool, offset, size, &moved_to);
 	if (r != HEAP_E_REQUEST)
 		return r ? no_block(r) : moved_to;
-	if (pool->guard) {
-		r = inspect(pool, offset, &block);
-		if (!r)
-			r = guard_check(pool, offset, block.size, block.owner);
-		if (r)
-			return no_block(r);
-	}
-	SET(resize, pool, pool->id);
-	SET(resize, offset, offset);
-	SET(resize, size, size);
-	r = call_block(pool, &request, "realloc", &block);
-	if (r)
-		return no_block(r);
-	if (block.moved)
-		return moved(pool, offset, &block);
-	if (block.size > block.old_size)
-		fill(pool, offset + block.old_size, block.size - block.old_size);
-	if (pool->guard)
-		guard_paint(pool, offset, block.size);
-	return offset;
+	return pool->guard ? realloc_guarded(pool, offset, size) : realloc_block(pool, offset, size, 0);
 }
 
 /* ---- holds ---- */
@@ -677,7 +736,7 @@ int mempool_take(struct mempool_pool *pool, mempool_offset offset, uint64_t from
 
 	if (pool_check_handle(pool, "take"))
 		return -EINVAL;
-	r = heaps_take(pool->heaps, offset, from_session);
+	r = heaps_take(pool->heaps, slot_of(pool, offset), from_session);
 	if (r == -EALREADY || r == -EFAULT)
 		r = -ESTALE; /* freed, or never there: not the sender's */
 	if (r == -ESTALE)
@@ -695,13 +754,19 @@ int mempool_take(struct mempool_pool *pool, mempool_offset offset, uint64_t from
 size_t mempool_usable_size(struct mempool_pool *pool, mempool_offset offset)
 {
 	Mempool__Wire__Block block = MEMPOOL__WIRE__BLOCK__INIT;
-	uint64_t bytes;
+	uint64_t bytes, session;
 	int r;
 
 	if (pool_check_handle(pool, "usable_size") || !offset)
 		return 0;
-	r = heaps_slot_bytes(pool->heaps, offset, &bytes);
-	if (r != HEAP_E_REQUEST)
-		return r ? 0 : bytes;
-	return inspect(pool, offset, &block) ? 0 : block.size;
+	r = heaps_look(pool->heaps, slot_of(pool, offset), &bytes, &session);
+	if (r == HEAP_E_REQUEST) {
+		r = block_inspect(pool, offset, &block);
+		bytes = block.size;
+	} else if (!r && pool->guard) {
+		bytes = bytes > 2 * GUARD_BYTES ? bytes - 2 * GUARD_BYTES : 0;
+	}
+	if (r)
+		return 0;
+	return pool->guard ? guard_size(pool, offset, bytes) : bytes;
 }

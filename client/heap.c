@@ -35,6 +35,7 @@
 #define IDLE_BYTES \
 	(UINT64_C(64) << 20) /* in slabs that look empty, before the daemon is told; at most an eighth of the pool */
 #define LEASE_MAX    16u     /* slabs in one request */
+#define LEASE_AHEAD  32u     /* part of its slabs that a class leases at once: nobody has asked for half of that yet */
 #define REFUSED_WAIT 64u     /* allocations of the class until the daemon is asked again */
 #define COLOUR_STEP  17u     /* slots: so far apart do heaps begin, for slabs begin at pages and share cache sets */
 #define REFILL_SLABS 16u     /* slabs that one refill takes from */
@@ -478,6 +479,22 @@ int heap_alloc(struct heap *heap, uint32_t size_class, uint64_t *offsetp)
 	return 0;
 }
 
+int heap_fill(struct heap *heap, uint32_t size_class, uint64_t *offsetp)
+{
+	struct magazine *magazine = &heap->magazines[size_class];
+
+	if (magazine->top == magazine->bottom) {
+		if (is_destroyed(heap))
+			return -ESTALE;
+		if (!look_around(heap))
+			return HEAP_E_REQUEST;
+		if (!refill(heap, size_class))
+			return HEAP_E_EMPTY;
+	}
+	*offsetp = magazine->top[-1].offset;
+	return 0;
+}
+
 uint32_t heap_wants(struct heap *heap, uint32_t size_class)
 {
 	struct shelf *shelf = &heap->shelves[size_class];
@@ -488,7 +505,9 @@ uint32_t heap_wants(struct heap *heap, uint32_t size_class)
 	}
 	if (is_large(size_class))
 		return 1;
-	return shelf->n_slabs < 4 ? 1 : shelf->n_slabs / 4 < LEASE_MAX ? shelf->n_slabs / 4 : LEASE_MAX;
+	return shelf->n_slabs < LEASE_AHEAD		  ? 1
+	       : shelf->n_slabs / LEASE_AHEAD < LEASE_MAX ? shelf->n_slabs / LEASE_AHEAD
+							  : LEASE_MAX;
 }
 
 void heap_grant(struct heap *heap, uint32_t size_class, uint32_t n, const uint32_t ids[])
@@ -693,14 +712,21 @@ int heap_take(struct heap *heap, uint64_t offset, uint64_t session)
 	return r == -EALREADY ? -ESTALE : r;
 }
 
-int heap_slot_bytes(struct heap *heap, uint64_t offset, uint64_t *bytesp)
+int heap_look(struct heap *heap, uint64_t offset, uint64_t *bytesp, uint64_t *sessionp)
 {
 	struct lease_place place;
+	uint16_t word;
 	int r = find(heap, offset, &place);
 
-	if (!r)
-		r = judge(lease_word_peek(place.word));
-	if (!r)
-		*bytesp = place.slot_bytes;
-	return r;
+	if (r)
+		return r;
+	word = lease_word_peek(place.word);
+	r = judge(word);
+	if (r)
+		return r;
+	*bytesp = place.slot_bytes;
+	*sessionp = lease_heap_of(word) < heap->map.n_heaps
+			    ? atomic_load_explicit(&heap->map.heaps[lease_heap_of(word)].session, memory_order_acquire)
+			    : 0;
+	return 0;
 }

@@ -80,6 +80,8 @@ void heap_deinit(struct heap *heap);
 
 /** heap_alloc() - Return: 0; HEAP_E_EMPTY; HEAP_E_REQUEST the number is the session's no more; -ESTALE the pool is destroyed */
 int heap_alloc(struct heap *heap, uint32_t size_class, uint64_t *offsetp) MUST_CHECK;
+/** heap_fill() - up to SIZE_CLASS_CUT_MAX: see that heap_pop() has one. @offsetp: which it will be. Return: as heap_alloc() */
+int heap_fill(struct heap *heap, uint32_t size_class, uint64_t *offsetp) MUST_CHECK;
 /** heap_wants() - slabs of the class to lease now; 0: none, it was refused a while ago */
 uint32_t heap_wants(struct heap *heap, uint32_t size_class);
 /** heap_grant() - @ids: of the class, in this heap's name. Without memory to remember them they are the daemon's to recall */
@@ -94,8 +96,8 @@ void heap_refused(struct heap *heap, uint32_t size_class);
 int heap_free(struct heap *heap, uint64_t offset) MUST_CHECK;
 /** heap_take() - make another session's slot this heap's. Return: 0; HEAP_E_REQUEST; -ESTALE not @session's; -EALREADY; -EFAULT */
 int heap_take(struct heap *heap, uint64_t offset, uint64_t session) MUST_CHECK;
-/** heap_slot_bytes() - of the live slot at @offset that has no record. Return: 0; as heap_free() */
-int heap_slot_bytes(struct heap *heap, uint64_t offset, uint64_t *bytesp) MUST_CHECK;
+/** heap_look() - size of the live slot at @offset that has no record, and whose it is. Return: 0; as heap_free() */
+int heap_look(struct heap *heap, uint64_t offset, uint64_t *bytesp, uint64_t *sessionp) MUST_CHECK;
 /** heap_flush() - all that is cached goes back to its slabs; of a number that is its session's no more, it is forgotten */
 void heap_flush(struct heap *heap);
 /** heap_returns() - take the ids of slabs that look empty, when enough of them have gathered. Return: how many */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
  * Happy path: after a few calls in a pool a thread asks for a heap number, and with the session's first comes the lease segment; then
- * the thread's table leads to its heap. Failures: no leases here (small, guarded or `lease off` pools): never asked again; no
+ * the thread's table leads to its heap. Failures: no leases here (small or `lease off` pools): never asked again; no
  * number left: asked again after a while; meanwhile everything goes by request. On close: the heaps are taken out of the tables,
  * threads inside are waited for, then the closer alone has them.
  */
@@ -421,7 +421,25 @@ static void tell_returns(struct heaps *heaps, uint32_t n, uint32_t ids[])
 
 /* ---- calls ---- */
 
+static int alloc_prepared(struct heap *heap, uint32_t size_class, void (*prepare)(void *arg, uint64_t slot), void *arg,
+			  uint64_t *offsetp)
+{
+	int r = heap_fill(heap, size_class, offsetp);
+
+	if (r)
+		return r;
+	prepare(arg, *offsetp);
+	*offsetp = heap_pop(heap, size_class)->offset;
+	return 0;
+}
+
 int heaps_alloc(struct heaps *heaps, uint32_t size_class, uint64_t *offsetp)
+{
+	return heaps_alloc_prepared(heaps, size_class, NULL, NULL, offsetp);
+}
+
+int heaps_alloc_prepared(struct heaps *heaps, uint32_t size_class, void (*prepare)(void *arg, uint64_t slot), void *arg,
+			 uint64_t *offsetp)
 {
 	for (unsigned attempt = 0;; attempt++) {
 		uint32_t n_wanted, number;
@@ -430,7 +448,8 @@ int heaps_alloc(struct heaps *heaps, uint32_t size_class, uint64_t *offsetp)
 
 		if (r)
 			return r;
-		r = heap_alloc(heap, size_class, offsetp);
+		r = prepare ? alloc_prepared(heap, size_class, prepare, arg, offsetp)
+			    : heap_alloc(heap, size_class, offsetp);
 		n_wanted = r == HEAP_E_EMPTY && attempt < 2 ? heap_wants(heap, size_class) : 0;
 		number = heap->number;
 		thread_leave();
@@ -472,14 +491,14 @@ int heaps_take(struct heaps *heaps, uint64_t offset, uint64_t session)
 	return r;
 }
 
-int heaps_slot_bytes(struct heaps *heaps, uint64_t offset, uint64_t *bytesp)
+int heaps_look(struct heaps *heaps, uint64_t offset, uint64_t *bytesp, uint64_t *sessionp)
 {
 	struct heap *heap;
 	int r = enter(heaps, &heap);
 
 	if (r)
 		return r;
-	r = heap_slot_bytes(heap, offset, bytesp);
+	r = heap_look(heap, offset, bytesp, sessionp);
 	thread_leave();
 	return r;
 }

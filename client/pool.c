@@ -37,9 +37,9 @@ static int make_handle(struct mempool_client *client, struct call *call, const c
 	pool->base = pool->mapping->base;
 	pool->n_bytes = pool->mapping->n_bytes;
 	atomic_init(&pool->n_known, atomic_load_explicit(&pool->mapping->n_known, memory_order_relaxed));
-	if (!pool->guard && reply->info->lease != MEMPOOL__WIRE__LEASE__LEASE_OFF)
+	if (reply->info->lease != MEMPOOL__WIRE__LEASE__LEASE_OFF)
 		pool->heaps = heaps_open(client, pool->id, pool->n_bytes);
-	pool->slot = heaps_slot(pool->heaps);
+	pool->slot = pool->guard ? 0 : heaps_slot(pool->heaps);
 	text_copy(pool->name, sizeof(pool->name), reply->info->name);
 	if (*pool->name)
 		snprintf(pool->label, sizeof(pool->label), "pool \"%s\"", pool->name);

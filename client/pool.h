@@ -7,15 +7,13 @@
 #include "client/heaps.h"
 #include "client/mapping.h"
 
-#define GUARD_BYTES 16u /* before, and at least as much after, each block of a guarded pool */
-
 struct mempool_pool {
 	/* what each alloc, free and address needs: one cache line */
 	uint8_t *base; /* the mapping's */
 	uint64_t first;
 	_Atomic uint64_t n_known; /* of the mapping, so many are known to be the pool's; a copy of mapping->n_known */
 	uint64_t n_bytes;	  /* mapped */
-	uint32_t slot;		  /* where threads have their heaps in this pool; 0: there are none */
+	uint32_t slot; /* where threads have their heaps in this pool; 0: there are none, or blocks have guards */
 	enum mempool_fill fill;
 	struct heaps *heaps;	       /* counted; NULL: all goes by request */
 	struct mempool_client *client; /* counted */
@@ -32,10 +30,8 @@ static inline int pool_check_handle(const struct mempool_pool *pool, const char 
 	return pool ? 0 : error_set(-EINVAL, "%s: no pool was given", asked);
 }
 
-/** block.c: whether canaries stand. Return: 0, or -EBADMSG with the sentence set */
-int guard_check(struct mempool_pool *pool, uint64_t offset, uint64_t size, uint64_t owner);
-/** guard_find() - offset of the first wrong byte of a block's canaries, 0: none */
-uint64_t guard_find(const struct mempool_pool *pool, uint64_t offset, uint64_t size);
+/** block.c: what the daemon knows of a block. Return: 0, -errno with the sentence set */
+int block_inspect(struct mempool_pool *pool, uint64_t offset, Mempool__Wire__Block *block) MUST_CHECK;
 /** pool_destroy_by_id() - also a private one; a warning is left in mempool_last_error(), "" if there is none */
 int pool_destroy_by_id(struct mempool_pool *pool) MUST_CHECK;
 /** info_fill() - a PoolInfo of the wire as the public struct */

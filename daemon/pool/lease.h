@@ -286,7 +286,8 @@ bool heap_sweep_one(struct pool_member *member, void (*left)(void *arg, uint64_t
 
 struct slot { /* what was seen of one */
 	uint32_t id, slot;
-	uint64_t offset, size;
+	uint64_t offset; /* as the client knows it: behind the guard */
+	uint64_t size;	 /* of the slot, guards and all */
 	uint16_t word;
 	uint32_t owner; /* number, as of a block */
 };

@@ -76,8 +76,8 @@ static bool slab_is_sound(struct pool *pool, uint32_t id)
 
 	return id < pool->lease.layout.n_slabs && extent < map->n_high && extent_state(map, extent) == EXTENT_LEASED &&
 	       extent_offset(map, extent) % PAGE == 0 && extent_size(map, extent) % PAGE == 0 &&
-	       record->size_class < SIZE_CLASS_N && record->n_slots && record->n_slots <= SLAB_SLOTS_MAX &&
-	       record->first_word % LEASE_WORDS_STEP == 0 &&
+	       record->size_class < SIZE_CLASS_N && size_class_bytes(record->size_class) > 2 * pool->guard_bytes &&
+	       record->n_slots && record->n_slots <= SLAB_SLOTS_MAX && record->first_word % LEASE_WORDS_STEP == 0 &&
 	       record->n_slots * size_class_bytes(record->size_class) <= extent_size(map, extent) &&
 	       (grantee ? member && extent_owner(map, extent) == member->index
 			: extent_owner(map, extent) == POOL_OWNER);

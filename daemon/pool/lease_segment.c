@@ -20,7 +20,7 @@
 
 bool lease_is_wanted(const struct pool *pool)
 {
-	return !pool->options.lease && !pool->options.guard && pool->options.max_size >= LEASE_TOTAL_MIN;
+	return !pool->options.lease && pool->options.max_size >= LEASE_TOTAL_MIN;
 }
 
 static void lay_out(struct lease_header *layout, uint64_t max_bytes)

@@ -66,9 +66,11 @@ uint64_t block_requested(const struct pool *pool, uint32_t extent)
 	return extent_size(&pool->map, extent) - extent_slack(&pool->map, extent);
 }
 
-/* Behind a guard the usable size is what was asked for, to the byte: the canary begins there. */
+/* Behind a guard the usable size is what was asked for, to the byte: the canary begins there. Of a slot only its client knows. */
 uint64_t block_usable(const struct pool *pool, uint32_t extent)
 {
+	if (extent_state(&pool->map, extent) == EXTENT_PINNED)
+		return extent_size(&pool->map, extent) - 2 * pool->guard_bytes;
 	return pool->guard_bytes ? block_requested(pool, extent) : extent_size(&pool->map, extent);
 }
 
@@ -105,7 +107,7 @@ void block_pass(struct pool *pool, uint32_t extent, uint32_t owner)
 	hang(to, extent);
 }
 
-static void remember_freed(struct pool *pool, uint64_t offset)
+void block_remember_freed(struct pool *pool, uint64_t offset)
 {
 	pool->freed[offset / EXTENT_GRANULE % POOL_FREED_N] = offset;
 }
@@ -146,7 +148,7 @@ void block_end(struct pool *pool, uint32_t extent)
 	if (extent_state(&pool->map, extent) == EXTENT_PINNED) {
 		slot_release(pool, extent);
 	} else {
-		remember_freed(pool, block_offset(pool, extent));
+		block_remember_freed(pool, block_offset(pool, extent));
 		pool->free_total++;
 	}
 	take_off_list(pool, extent);

@@ -449,7 +449,8 @@ static void show_slot(void *arg, const struct slot_run *run)
 	if (!run->is_live || page->n == page->n_max)
 		return;
 	slot = &page->slots[page->n++];
-	*slot = (struct pool_slot){.offset = run->offset, .owner = session_of(pool, run->owner), .n_holds = 1};
+	*slot = (struct pool_slot){
+		.offset = run->offset + pool->guard_bytes, .owner = session_of(pool, run->owner), .n_holds = 1};
 	if (run->extent == EXTENT_NONE)
 		return;
 	slot->n_holds = hold_count(pool, run->extent) + (run->owner != EXTENT_OWNER_NONE);

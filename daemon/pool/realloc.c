@@ -139,7 +139,8 @@ static int move(const struct change *change, struct pool_block *blockp)
 	struct pool *pool = change->member->pool;
 	bool is_slot = change->extent == EXTENT_NONE;
 	uint32_t owner = is_slot ? change->slot.owner : extent_owner(&pool->map, change->extent);
-	uint64_t old_size = is_slot ? change->slot.size : block_usable(pool, change->extent), extent;
+	uint64_t old_size = is_slot ? change->slot.size - 2 * pool->guard_bytes : block_usable(pool, change->extent),
+		 extent;
 	int r;
 
 	if (!is_slot && (extent_flags(&pool->map, change->extent) || owner == EXTENT_OWNER_NONE))
@@ -158,7 +159,7 @@ static int keep_slot(const struct change *change, struct pool_block *blockp)
 {
 	const struct pool *pool = change->member->pool;
 	bool is_pinned = change->extent != EXTENT_NONE;
-	uint64_t size = is_pinned ? extent_size(&pool->map, change->extent) : change->slot.size;
+	uint64_t size = is_pinned ? block_usable(pool, change->extent) : change->slot.size - 2 * pool->guard_bytes;
 
 	if (change->wanted > size)
 		return REALLOC_E_NO_ROOM;

@@ -528,7 +528,8 @@ static int grant_locked(struct grant *grant, uint32_t n_wanted, uint32_t ids[], 
 		return POOL_E_DESTROYED;
 	if (!pool->lease.is_on)
 		return POOL_E_NO_LEASES;
-	if (grant->size_class >= SIZE_CLASS_N || heap_member(pool, grant->heap) != grant->member)
+	if (grant->size_class >= SIZE_CLASS_N || size_class_bytes(grant->size_class) <= 2 * pool->guard_bytes ||
+	    heap_member(pool, grant->heap) != grant->member)
 		return POOL_E_INVALID;
 	heap_note_request(pool, grant->heap);
 	if (!lease_is_sound(pool))

@@ -46,10 +46,10 @@ int slot_look(struct pool *pool, uint64_t offset, int otherwise, struct slot *sl
 	struct slot slot = {.offset = offset};
 	uint64_t distance;
 
-	if (!slab_at(pool, offset, &slot.id))
+	if (offset < pool->guard_bytes || !slab_at(pool, offset - pool->guard_bytes, &slot.id))
 		return otherwise ? otherwise : POOL_E_NO_BLOCK;
 	slot.size = slab_slot_bytes(pool, slot.id);
-	distance = offset - slab_base(pool, slot.id);
+	distance = offset - pool->guard_bytes - slab_base(pool, slot.id);
 	if (distance % slot.size || distance / slot.size >= slab_record(pool, slot.id)->n_slots)
 		return POOL_E_NO_BLOCK;
 	slot.slot = (uint32_t)(distance / slot.size);
@@ -77,7 +77,7 @@ int slot_pin(struct pool *pool, uint64_t offset, int otherwise, uint32_t *extent
 		slot.word = LEASE_PINNED;
 		LEASE_STEP("pinned", NULL);
 	}
-	r = block_begin_slot(pool, offset, slot.size, slot.owner, &extent);
+	r = block_begin_slot(pool, offset - pool->guard_bytes, slot.size, slot.owner, &extent);
 	if (r)
 		return r;
 	extent_links(&pool->map, extent)->prev = slab_extent(pool, slot.id);
@@ -155,7 +155,7 @@ void slot_describe(const struct pool *pool, const struct slot *slot, struct pool
 {
 	*blockp = (struct pool_block){
 		.offset = slot->offset,
-		.size = slot->size,
+		.size = slot->size - 2 * pool->guard_bytes,
 		.owner = session_of(pool, slot->owner),
 		.origin = session_of(pool, slot->owner),
 	};

@@ -58,7 +58,7 @@ struct status status_of_pool(enum pool_outcome outcome)
 				       "see the daemon's log, and what it says to do"};
 	case POOL_E_NO_LEASES:
 		return (struct status){-EOPNOTSUPP, "the pool serves every block by request",
-				       "allocate by request: it is small, guarded, or was made with lease off"};
+				       "allocate by request: it is small, or was made with lease off"};
 	case POOL_E_NO_HEAP:
 		return (struct status){-EAGAIN, "no heap number is free", "allocate by request, and ask again later"};
 	case POOL_E_SLOW: /* never leaves the daemon: the request runs again as a job */

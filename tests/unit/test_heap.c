@@ -76,12 +76,13 @@ static void test_alloc_gives_a_live_slot_of_its_class(void **state)
 	struct setting *s = *state;
 
 	for (uint64_t size = 1; size <= SIZE_CLASS_BYTES_MAX / 8; size += size / 3 + 1) {
-		uint64_t offset = alloc(s, 1, size), bytes = 0;
+		uint64_t offset = alloc(s, 1, size), bytes = 0, session = 0;
 
 		assert_int_not_equal(offset, 0);
 		assert_int_equal(word_at(s, offset), lease_live_of(1));
-		assert_int_equal(heap_slot_bytes(&s->heaps[1], offset, &bytes), 0);
+		assert_int_equal(heap_look(&s->heaps[1], offset, &bytes, &session), 0);
 		assert_int_equal(bytes, size_class_bytes(size_class_of(size)));
+		assert_int_equal(session, 101);
 		assert_int_equal(lease_world_free(&s->heaps[1], offset), 0);
 		assert_int_equal(word_at(s, offset), lease_cached_by(1));
 		assert_int_equal(alloc(s, 1, size), offset); /* the warm one first */
@@ -203,12 +204,12 @@ static void test_free_of_what_is_no_slot(void **state)
 static void test_pinned_and_the_pools_slots_are_the_daemons(void **state)
 {
 	struct setting *s = *state;
-	uint64_t offset = alloc(s, 1, 64), bytes;
+	uint64_t offset = alloc(s, 1, 64), bytes, session;
 
 	assert_true(lease_world_swap(&s->world, offset, lease_live_of(1), LEASE_PINNED));
 	assert_int_equal(lease_world_free(&s->heaps[1], offset), HEAP_E_REQUEST);
 	assert_int_equal(heap_take(&s->heaps[2], offset, 101), HEAP_E_REQUEST);
-	assert_int_equal(heap_slot_bytes(&s->heaps[1], offset, &bytes), HEAP_E_REQUEST);
+	assert_int_equal(heap_look(&s->heaps[1], offset, &bytes, &session), HEAP_E_REQUEST);
 	assert_true(lease_world_swap(&s->world, offset, LEASE_PINNED, LEASE_POOLS));
 	assert_int_equal(lease_world_free(&s->heaps[2], offset), HEAP_E_REQUEST);
 	assert_int_equal(word_at(s, offset), LEASE_POOLS);
