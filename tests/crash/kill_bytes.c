@@ -146,9 +146,7 @@ int main(void)
 	unsigned n_all = 0;
 	int r;
 
-	r = kill_step_init();
-	if (!r)
-		r = begin();
+	r = begin();
 	if (!r)
 		r = audit(&calls[0], 0);
 	printf("a client killed at each instruction after which a byte of the pool differs:");

@@ -4,7 +4,7 @@
  * kill_step - a client stepped, instruction by instruction, through one call, and killed where what others can see of it has
  * differed for the n-th time
  *
- * Knows processes and steps; not what is compared, or what must be true then.
+ * Knows a client of the library and its call; not what is compared, or what must be true then. How it is stepped: stepper.h.
  */
 #include <mempool/mempool.h>
 #include <stdbool.h>
@@ -25,9 +25,6 @@ struct kill_step_driver {
 	int (*look_before)(const struct kill_step_call *call, unsigned n);
 	int (*look_after)(const struct kill_step_call *call, unsigned n, bool is_over);
 };
-
-/** kill_step_init() - once, before anything is forked. Return: 0, -ENOMEM */
-int kill_step_init(void) MUST_CHECK;
 
 /** kill_step_failed() - say what went wrong at state @n of @call. Return: -1 */
 int kill_step_failed(const struct kill_step_call *call, unsigned n, const char *what, long r);
