@@ -487,3 +487,8 @@ uint64_t reclaim(struct pool *pool, uint64_t except, uint64_t wanted);
 uint32_t top_holders(struct pool *pool, struct pool_holder holders[], uint32_t n_max); /* under the mutex */
 /** top_cacher() - takes the mutex. Return: bytes in all magazines, when words were last read; @topp: whose has most of it */
 uint64_t top_cacher(struct pool *pool, struct pool_holder *topp);
+
+/* ---- check.c ---- */
+
+/** check_fault() - a line of a report, "0x…: what", that tells an offset; others are about no place in particular. Return: 1 */
+unsigned check_fault(FILE *report, uint64_t offset, const char *format, ...) PRINTF(3, 4);
