@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "pool/pool_internal.h"
+#include "pool/warm.h"
 
 struct recovery {
 	struct pool *pool;
@@ -24,7 +25,8 @@ struct recovery {
 	struct ledger_header header; /* a copy, before anything was taken back */
 	struct segment books;
 	bool is_study; /* of private copies; there is no data segment */
-	int lease_fd;  /* the lease segment's copy; -1: none; owned until it is the pool's */
+	struct warm warm;
+	int lease_fd; /* the lease segment's copy; -1: none; owned until it is the pool's */
 	char *why;
 	size_t n_why;
 };
@@ -109,6 +111,7 @@ static int open_ledger(struct recovery *recovery)
 	pool->books = recovery->books;
 	pool->books.fd = -1; /* the ledger's now */
 	recovery->books.fd = -1;
+	warm_begin(&recovery->warm, &pool->ledger);
 	pool->created_s = pool->ledger.header->created_s;
 	pool->free_total = pool->ledger.header->free_total; /* before the first commit stores ours */
 	pool->failed_total = pool->ledger.header->failed_total;
@@ -299,15 +302,16 @@ static void recall_freed(struct pool *pool)
 
 static void recover_figures(struct pool *pool)
 {
+	uint32_t largest;
+
 	charge_all(pool);
 	lease_recover_slots(pool); /* gives back what was charged for a pin that went no further */
 	pool->alloc_total = pool->free_total + pool->map.n_live;
 	note_peak(pool);
 	if (pool->options.reserve)
 		quota_charge_always(pool->account, QUOTA_BYTES, pool->map.total_bytes);
-	for (uint32_t e = pool->map.head; e != EXTENT_NONE && !pool->decay_pending; e = extent_map_next(&pool->map, e))
-		if (extent_state(&pool->map, e) == EXTENT_GAP)
-			decay_note(pool, e);
+	if (extent_map_largest_gaps(&pool->map, &largest, 1)) /* if any is large enough to give pages back, it is */
+		decay_note(pool, largest);
 }
 
 /* ---- all of it ---- */
@@ -365,6 +369,7 @@ static int recover_open(struct recovery *recovery, const struct pool_env *env)
 					   : refuse(recovery, r, "there is no memory to recover it with");
 	}
 	r = recover(recovery);
+	warm_end(&recovery->warm);
 	if (r) {
 		let_go(recovery->pool);
 		return r;
