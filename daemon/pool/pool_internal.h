@@ -432,6 +432,11 @@ static inline struct result_ring *result_ring(const struct pool *pool, uint32_t 
 	return ledger_at(&pool->ledger, LEDGER_RESULTS, member);
 }
 
+/* ---- recover.c ---- */
+
+/** books_say_why() - a ledger could not be opened: what LEDGER_E_* or -errno means for people. @header: as ledger_peek() read it */
+void books_say_why(int r, const struct ledger_header *header, const char *name, char *why, size_t n_why);
+
 /* ---- recent.c ---- */
 
 /** recent_list() - as pool_recent(), from the ledger */

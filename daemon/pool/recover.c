@@ -47,22 +47,46 @@ static int trouble(int r)
 	return r == -EMFILE || r == -ENFILE || r == -ENOMEM ? r : POOL_E_DAMAGED;
 }
 
-static int refuse_ledger(struct recovery *recovery, int r)
+static const char *why_not(int error)
+{
+	if (error == -EPERM)
+		return "it is not as this daemon makes its objects: a plain file of its own user, with mode 0600 and "
+		       "one link";
+	return strerrordesc_np(-error);
+}
+
+void books_say_why(int r, const struct ledger_header *header, const char *name, char *why, size_t n_why)
 {
 	switch (r) {
 	case LEDGER_E_FOREIGN:
-		return refuse(recovery, POOL_E_DAMAGED, "%s is not a ledger", recovery->name);
+		snprintf(why, n_why, "%s is not a ledger", name);
+		break;
 	case LEDGER_E_VERSION:
-		return refuse(recovery, POOL_E_DAMAGED,
-			      "its ledger has format %u, and this daemon knows %u: start the daemon that wrote it",
-			      recovery->header.version, LEDGER_VERSION);
+		snprintf(why, n_why,
+			 "its ledger has format %u, and this program knows %u: start the daemon that wrote it",
+			 header->version, LEDGER_VERSION);
+		break;
 	case LEDGER_E_DAMAGED:
-		return refuse(recovery, POOL_E_DAMAGED, "the header of its ledger says what cannot be");
+		snprintf(why, n_why, "the header of its ledger says what cannot be");
+		break;
+	case LEDGER_E_HOLES:
+		snprintf(why, n_why,
+			 "pages of its ledger are not there: somebody punched holes into it, or put back a copy that "
+			 "has "
+			 "holes where zeros were");
+		break;
 	case -ENOSPC:
-		return refuse(recovery, POOL_E_UNBACKED, "there is no memory for its ledger's pages");
+		snprintf(why, n_why, "there is no memory for its ledger's pages");
+		break;
 	default:
-		return refuse(recovery, trouble(r), "its ledger cannot be opened: %s", strerrordesc_np(-r));
+		snprintf(why, n_why, "its ledger cannot be opened: %s", why_not(r));
 	}
+}
+
+static int refuse_ledger(struct recovery *recovery, int r)
+{
+	books_say_why(r, &recovery->header, recovery->name, recovery->why, recovery->n_why);
+	return r > 0 ? POOL_E_DAMAGED : r == -ENOSPC ? POOL_E_UNBACKED : trouble(r);
 }
 
 /* ---- header and objects ---- */
@@ -134,8 +158,7 @@ static int open_objects(struct recovery *recovery)
 		return refuse_ledger(recovery, LEDGER_E_DAMAGED);
 	r = segment_open(&pool->data, pool->env->instance, name);
 	if (r)
-		return refuse(recovery, trouble(r), "its data segment %s cannot be opened: %s", name,
-			      strerrordesc_np(-r));
+		return refuse(recovery, trouble(r), "its data segment %s cannot be opened: %s", name, why_not(r));
 	return open_ledger(recovery);
 }
 
@@ -386,7 +409,7 @@ int pool_recover(struct pool **poolp, const struct pool_env *env, const char *na
 
 	r = segment_open(&recovery.books, env->instance, name);
 	if (r)
-		return refuse(&recovery, trouble(r), "its ledger %s cannot be opened: %s", name, strerrordesc_np(-r));
+		return refuse(&recovery, trouble(r), "its ledger %s cannot be opened: %s", name, why_not(r));
 	r = recover_open(&recovery, env);
 	segment_deinit(&recovery.books);
 	if (r)

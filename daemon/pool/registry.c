@@ -38,7 +38,15 @@ static bool is_named(const char *name, const struct stat *locked)
 	return !lstat(path, &named) && named.st_ino == locked->st_ino && named.st_dev == locked->st_dev;
 }
 
-/* Return: 0, and the lock is held; REGISTRY_E_IN_USE; -EAGAIN: it was removed meanwhile; -errno */
+/* What has the name is a folder, a link, or a file that may not be opened: not ours. */
+static int refuse_open(int error)
+{
+	return error == EINVAL || error == EISDIR || error == ELOOP || error == EACCES || error == ENXIO
+		       ? REGISTRY_E_SQUATTED
+		       : -error;
+}
+
+/* Return: 0, and the lock is held; REGISTRY_E_IN_USE, _SQUATTED; -EAGAIN: it was removed meanwhile; -errno */
 static int try_lock(const char *name, int *fdp)
 {
 	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
@@ -46,11 +54,11 @@ static int try_lock(const char *name, int *fdp)
 	struct stat locked;
 
 	if (fd < 0)
-		return -errno;
+		return refuse_open(errno);
 	if (fstat(fd, &locked))
 		r = -errno;
 	else if (!is_sound(&locked))
-		r = -EPERM;
+		r = REGISTRY_E_SQUATTED;
 	else if (fcntl(fd, F_OFD_SETLK, &lock))
 		r = errno == EAGAIN || errno == EACCES ? REGISTRY_E_IN_USE : -errno;
 	else if (!is_named(name, &locked))

@@ -19,8 +19,9 @@ enum registry_outcome {
 	REGISTRY_E_NO_POOL,
 	REGISTRY_E_QUOTA, /* pools of the uid */
 	REGISTRY_E_NOT_ALLOWED,
-	REGISTRY_E_VERSION, /* the directory is of another format */
-	REGISTRY_E_DAMAGED, /* it is no directory, or cannot be right */
+	REGISTRY_E_VERSION,  /* the directory is of another format */
+	REGISTRY_E_DAMAGED,  /* it is no directory, or cannot be right */
+	REGISTRY_E_SQUATTED, /* something else has its name */
 	REGISTRY_OUTCOME_N,
 };
 
@@ -45,7 +46,7 @@ struct registry_call {	  /* a request, so that it is executed once */
  * registry_open() - take the instance lock, recover the pools that the last daemon left, remove objects that nothing names
  * A pool that cannot be recovered is told of and left alone; it keeps its place in the directory.
  * @n_sweptp: objects removed
- * Return: 0; REGISTRY_E_IN_USE, _VERSION, _DAMAGED; -errno
+ * Return: 0; REGISTRY_E_IN_USE, _VERSION, _DAMAGED, _SQUATTED; -errno
  */
 int registry_open(struct registry **registryp, const struct registry_config *config, int *n_sweptp) MUST_CHECK;
 /** registry_close() - destroy all pools, remove every object, free. No member may be left. Return: NULL */
