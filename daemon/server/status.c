@@ -99,6 +99,14 @@ struct status status_of_registry(enum registry_outcome outcome)
 			"what has that name is not its directory: a plain file of the daemon's own user, with "
 			"mode 0600 and one link",
 			"find out who made it and remove it, or choose another --instance"};
+	case REGISTRY_E_UNRECOVERED:
+		return (struct status){
+			-EBADMSG, "it could not be recovered when the daemon started",
+			"the daemon's log says why: mend it and start the daemon again, or destroy the pool"};
+	case REGISTRY_E_NAME_KEPT:
+		return (struct status){
+			-EEXIST, "a pool of that name could not be recovered when the daemon started",
+			"the daemon's log says why: mend it and start the daemon again, or destroy that pool"};
 	case REGISTRY_OUTCOME_N:
 		break;
 	case REGISTRY_E_NOT_ALLOWED:

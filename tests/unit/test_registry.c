@@ -469,6 +469,7 @@ static void make_two(char books[static SEGMENT_NAME_BYTES], char data[static SEG
 
 static void expect_refusal(const char *books, const char *data, const char *why)
 {
+	const struct pool_options again = named("bad");
 	struct registry_config config = config_of(10);
 	struct registry *registry;
 	struct pool *pool;
@@ -480,7 +481,8 @@ static void expect_refusal(const char *books, const char *data, const char *why)
 	assert_int_equal(n_swept, 0);
 	assert_int_equal(registry_find(registry, "good", 4, &pool), 0);
 	pool_unref(pool);
-	assert_int_equal(registry_find(registry, "bad", 3, &pool), REGISTRY_E_NO_POOL);
+	assert_int_equal(registry_find(registry, "bad", 3, &pool), REGISTRY_E_UNRECOVERED);
+	assert_int_equal(registry_create(registry, &again, NULL, &pool), REGISTRY_E_NAME_KEPT);
 	assert_int_equal(registry_recovery(registry)->n_refused, 1);
 	if (!strstr(told, "pool \"bad\" cannot be recovered: ") || !strstr(told, why) || !strstr(told, books) ||
 	    !strstr(told, data) || !strstr(told, "remove both to forget the pool"))
