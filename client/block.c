@@ -167,6 +167,7 @@ static COLD mempool_offset alloc_long_way(struct mempool_pool *pool, size_t size
 {
 	mempool_offset offset = MEMPOOL_NULL;
 	int r;
+	POOL_CALL(pool);
 
 	if (pool_check_handle(pool, "alloc"))
 		return no_block(-EINVAL);
@@ -295,6 +296,7 @@ int mempool_alloc_batch(struct mempool_pool *pool, size_t n, const size_t sizes[
 {
 	mempool_offset *offsets;
 	int r = pool_check_handle(pool, "alloc of a batch");
+	POOL_CALL(pool);
 
 	if (r || !n)
 		return r;
@@ -395,6 +397,7 @@ static int free_guarded(struct mempool_pool *pool, uint64_t offset)
 static COLD int free_long_way(struct mempool_pool *pool, uint64_t offset)
 {
 	int r;
+	POOL_CALL(pool);
 
 	if (pool_check_handle(pool, "free"))
 		return -EINVAL;
@@ -485,6 +488,7 @@ int mempool_free_batch(struct mempool_pool *pool, size_t n, const mempool_offset
 	struct outcome outcome = {0};
 	size_t n_others = 0;
 	int r = pool_check_handle(pool, "free of a batch");
+	POOL_CALL(pool);
 
 	if (r || !n)
 		return r;
@@ -616,6 +620,7 @@ mempool_offset mempool_realloc(struct mempool_pool *pool, mempool_offset offset,
 {
 	mempool_offset moved_to;
 	int r;
+	POOL_CALL(pool);
 
 	if (pool_check_handle(pool, "realloc"))
 		return no_block(-EINVAL);
@@ -635,6 +640,7 @@ int mempool_publish(struct mempool_pool *pool, mempool_offset offset, const char
 {
 	Mempool__Wire__Publish publish = MEMPOOL__WIRE__PUBLISH__INIT;
 	REQUEST(request, PUBLISH, publish, publish);
+	POOL_CALL(pool);
 
 	if (pool_check_handle(pool, "publish"))
 		return -EINVAL;
@@ -654,6 +660,7 @@ static int find(struct mempool_pool *pool, const char *name, bool retain, const 
 	Mempool__Wire__Block block = MEMPOOL__WIRE__BLOCK__INIT;
 	int r;
 	REQUEST(request, FIND, find, find);
+	POOL_CALL(pool);
 
 	if (pool_check_handle(pool, asked))
 		return -EINVAL;
@@ -682,6 +689,7 @@ int mempool_retain(struct mempool_pool *pool, mempool_offset offset)
 {
 	Mempool__Wire__Retain retain = MEMPOOL__WIRE__RETAIN__INIT;
 	REQUEST(request, RETAIN, retain, retain);
+	POOL_CALL(pool);
 
 	if (pool_check_handle(pool, "retain"))
 		return -EINVAL;
@@ -695,6 +703,7 @@ int mempool_take(struct mempool_pool *pool, mempool_offset offset, uint64_t from
 	Mempool__Wire__Take take = MEMPOOL__WIRE__TAKE__INIT;
 	int r;
 	REQUEST(request, TAKE, take, take);
+	POOL_CALL(pool);
 
 	if (pool_check_handle(pool, "take"))
 		return -EINVAL;
@@ -718,6 +727,7 @@ size_t mempool_usable_size(struct mempool_pool *pool, mempool_offset offset)
 	Mempool__Wire__Block block = MEMPOOL__WIRE__BLOCK__INIT;
 	uint64_t bytes, session;
 	int r;
+	POOL_CALL(pool);
 
 	if (pool_check_handle(pool, "usable_size") || !offset)
 		return 0;
