@@ -654,6 +654,44 @@ int mempool_publish(struct mempool_pool *pool, mempool_offset offset, const char
 	return client_do(pool->client, &request, pool->id, "publish");
 }
 
+/* As many requests at once, [n]. */
+static int publish_some(struct mempool_pool *pool, unsigned n, const mempool_offset offsets[])
+{
+	Mempool__Wire__Publish publish[CONNECTION_EACH_MAX];
+	Mempool__Wire__Request requests[CONNECTION_EACH_MAX];
+
+	for (unsigned i = 0; i < n; i++) {
+		publish[i] = (Mempool__Wire__Publish)MEMPOOL__WIRE__PUBLISH__INIT;
+		SET(publish[i], pool, pool->id);
+		SET(publish[i], offset, offsets[i]);
+		requests[i] = (Mempool__Wire__Request)MEMPOOL__WIRE__REQUEST__INIT;
+		requests[i].op_case = MEMPOOL__WIRE__REQUEST__OP_PUBLISH;
+		requests[i].publish = &publish[i];
+	}
+	return client_do_each(pool->client, n, requests, pool->id, "publish of a batch");
+}
+
+int mempool_publish_batch(struct mempool_pool *pool, size_t n, const mempool_offset offsets[])
+{
+	struct outcome outcome = {0};
+	int r = pool_check_handle(pool, "publish of a batch");
+
+	if (r)
+		return r;
+	if (n && !offsets)
+		return error_set(-EINVAL, "publish of a batch in %s: no offsets", pool->label);
+	for (size_t done = 0, some; done < n; done += some) {
+		some = n - done < CONNECTION_EACH_MAX ? n - done : CONNECTION_EACH_MAX;
+		r = publish_some(pool, (unsigned)some, offsets + done);
+		note(&outcome, r);
+		if (r == -ETIMEDOUT || r == -EHOSTDOWN) /* once is long enough */
+			break;
+	}
+	if (outcome.first)
+		error_warn(outcome.sentence);
+	return outcome.first;
+}
+
 static int find(struct mempool_pool *pool, const char *name, bool retain, const char *asked, mempool_offset *out)
 {
 	Mempool__Wire__Find find = MEMPOOL__WIRE__FIND__INIT;

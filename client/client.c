@@ -74,11 +74,9 @@ static int refused(const Mempool__Wire__Reply *reply, const char *asked)
 	return error_set(status, "%s: %s", asked, strerror(-status));
 }
 
-static int call_entered(struct mempool_client *client, Mempool__Wire__Request *request, uint64_t pool,
-			const char *asked, struct call *call)
+/* @r: what connection_call() returned */
+static int judge(struct mempool_client *client, int r, const char *asked, struct call *call)
 {
-	int r = connection_call(&client->connection, request, pool, true, call);
-
 	if (r)
 		return explain(client, r, asked);
 	if (call->reply->status) {
@@ -95,7 +93,7 @@ int client_call(struct mempool_client *client, Mempool__Wire__Request *request, 
 
 	if (r)
 		return r;
-	r = call_entered(client, request, pool, asked, call);
+	r = judge(client, connection_call(&client->connection, request, pool, true, call), asked, call);
 	leave(client);
 	return r;
 }
@@ -107,6 +105,25 @@ int client_do(struct mempool_client *client, Mempool__Wire__Request *request, ui
 
 	if (!r)
 		call_deinit(&call);
+	return r;
+}
+
+int client_do_each(struct mempool_client *client, unsigned n, Mempool__Wire__Request requests[], uint64_t pool,
+		   const char *asked)
+{
+	struct call calls[CONNECTION_EACH_MAX];
+	int results[CONNECTION_EACH_MAX];
+	int r = enter(client, asked);
+
+	if (r)
+		return r;
+	connection_call_each(&client->connection, n, requests, pool, calls, results);
+	for (unsigned i = 0; i < n; i++) {
+		if (!r)
+			r = judge(client, results[i], asked, &calls[i]);
+		call_deinit(&calls[i]);
+	}
+	leave(client);
 	return r;
 }
 

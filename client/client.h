@@ -40,6 +40,9 @@ int client_call(struct mempool_client *client, Mempool__Wire__Request *request, 
 /** client_do() - the same for a request of whose reply only the status counts */
 int client_do(struct mempool_client *client, Mempool__Wire__Request *request, uint64_t pool, const char *asked)
 	MUST_CHECK;
+/** client_do_each() - the same for [n] requests at once, CONNECTION_EACH_MAX at most. Return: 0, or the first that failed */
+int client_do_each(struct mempool_client *client, unsigned n, Mempool__Wire__Request requests[], uint64_t pool,
+		   const char *asked) MUST_CHECK;
 /**
  * client_free() - a free: 0 also when it is only queued, because the daemon is silent or absent
  * @waits: false: do not wait for it

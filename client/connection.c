@@ -6,6 +6,7 @@
  */
 #include "client/connection.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -531,30 +532,55 @@ static int take_record(struct connection *connection, const Mempool__Wire__Reque
 	return 0;
 }
 
+/* Queued, and somebody waits for it. Return: NULL: why is in @rp */
+static struct pending *start(struct connection *connection, const Mempool__Wire__Request *request, uint64_t pool,
+			     struct pending *stack, int *rp)
+{
+	struct pending *pending = NULL;
+
+	*rp = connection->state == CONNECTION_LOST ? connection->lost
+						   : take_record(connection, request, pool, stack, &pending);
+	if (!pending)
+		return NULL;
+	enqueue(connection, pending);
+	TAILQ_INSERT_TAIL(&connection->callers, pending, waiting);
+	return pending;
+}
+
+static int finish_call(struct connection *connection, struct pending *pending, const struct deadline *deadline,
+		       struct call *call)
+{
+	int r = wait_for_reply(connection, pending, *deadline);
+
+	if (r)
+		return r;
+	r = pending->error;
+	*call = (struct call){.reply = pending->reply, .fd = pending->fd};
+	pending->reply = NULL;
+	pending->fd = -1;
+	pending_give(&connection->spares, pending);
+	return r;
+}
+
+/* Whoever waits for nothing any more has no role any more. */
+static void leave_roles(struct connection *connection)
+{
+	if (!connection->is_driving || (!connection->is_sending && has_to_send(connection)))
+		wake_another(connection);
+}
+
 static int call_locked(struct connection *connection, const Mempool__Wire__Request *request, uint64_t pool,
 		       const struct deadline *deadline, struct pending *stack, struct call *call)
 {
 	struct pending *pending;
 	int r;
 
-	if (connection->state == CONNECTION_LOST)
-		return connection->lost;
-	r = take_record(connection, request, pool, stack, &pending);
-	if (r)
+	pending = start(connection, request, pool, stack, &r);
+	if (!pending)
 		return r;
-	enqueue(connection, pending);
-	TAILQ_INSERT_TAIL(&connection->callers, pending, waiting);
 	send_all(connection, deadline);
-	r = wait_for_reply(connection, pending, *deadline);
-	if (!r) {
-		r = pending->error;
-		*call = (struct call){.reply = pending->reply, .fd = pending->fd};
-		pending->reply = NULL;
-		pending->fd = -1;
-		pending_give(&connection->spares, pending);
-	}
-	if (!connection->is_driving || (!connection->is_sending && has_to_send(connection)))
-		wake_another(connection);
+	r = finish_call(connection, pending, deadline, call);
+	leave_roles(connection);
 	return r;
 }
 
@@ -573,13 +599,39 @@ int connection_call(struct connection *connection, Mempool__Wire__Request *reque
 	return r;
 }
 
+/*
+ * Between two of its waits this thread is a caller whom nobody can wake: whatever role is offered to it then it takes with the next
+ * wait, and after the last one somebody else is woken.
+ */
+void connection_call_each(struct connection *connection, unsigned n, Mempool__Wire__Request requests[], uint64_t pool,
+			  struct call calls[], int results[])
+{
+	struct pending *pendings[CONNECTION_EACH_MAX];
+	struct deadline deadline;
+
+	assert(n <= CONNECTION_EACH_MAX);
+	pthread_mutex_lock(&connection->mutex);
+	deadline = deadline_of(connection->timeout_ms);
+	for (unsigned i = 0; i < n; i++) {
+		calls[i] = (struct call){.fd = -1};
+		pendings[i] = start(connection, &requests[i], pool, NULL, &results[i]);
+	}
+	send_all(connection, &deadline);
+	for (unsigned i = 0; i < n; i++) {
+		if (pendings[i])
+			results[i] = finish_call(connection, pendings[i], &deadline, &calls[i]);
+	}
+	leave_roles(connection);
+	pthread_mutex_unlock(&connection->mutex);
+}
+
 void connection_end(struct connection *connection)
 {
 	Mempool__Wire__Request request = MEMPOOL__WIRE__REQUEST__INIT;
 	Mempool__Wire__Goodbye goodbye = MEMPOOL__WIRE__GOODBYE__INIT;
 	struct deadline deadline;
 	struct pending stack;
-	struct call call;
+	struct call call = {.fd = -1};
 
 	request.op_case = MEMPOOL__WIRE__REQUEST__OP_GOODBYE;
 	request.goodbye = &goodbye;

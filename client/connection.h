@@ -118,6 +118,15 @@ void connection_begin(struct connection *connection, const Mempool__Wire__HelloR
 int connection_call(struct connection *connection, Mempool__Wire__Request *request, uint64_t pool, bool waits,
 		    struct call *call) MUST_CHECK;
 void call_deinit(struct call *call);
+/**
+ * connection_call_each() - the same for [n] requests at once, which do not wait for each other's replies
+ * @n: at most CONNECTION_EACH_MAX
+ * @calls: out; call_deinit() those with a result of 0
+ * @results: out: what connection_call() would return
+ */
+void connection_call_each(struct connection *connection, unsigned n, Mempool__Wire__Request requests[], uint64_t pool,
+			  struct call calls[], int results[]);
+#define CONNECTION_EACH_MAX 64u /* simply picked: half of the daemon's window, and small enough for a stack */
 
 /** connection_lost() - Return: 0; why the session is lost, and a sentence in @text */
 int connection_lost(struct connection *connection, char *text, size_t n_text);

@@ -25,6 +25,7 @@ struct canvas {
 	uint32_t columns; /* cells in a row */
 	int scale;	  /* columns of the offset before it */
 	bool is_unicode, is_colored;
+	bool is_lettered; /* letters tell the holders apart, for nothing else does */
 };
 
 struct size_text {
@@ -129,28 +130,35 @@ static uint64_t cell_length(const struct canvas *canvas, uint64_t cell)
 	return total - begin < picture->cell_bytes ? total - begin : picture->cell_bytes;
 }
 
+/* Of a cell without a live block. */
+static const char *glyph_of(const struct canvas *canvas, bool is_idle)
+{
+	if (canvas->is_unicode)
+		return is_idle ? "╌" : "·";
+	return is_idle ? "-" : ".";
+}
+
 static void draw_cell(const struct canvas *canvas, uint64_t cell)
 {
-	static const char *const shades[] = {"·", "░", "▒", "▓", "█"};
+	static const char *const shades[] = {"░", "▒", "▓", "█"};
 	const Mempool__Wire__VisualizeReply *picture = canvas->picture;
 	uint64_t used = picture->cell_used[cell], length = cell_length(canvas, cell);
+	uint64_t idle = cell < picture->n_cell_idle ? picture->cell_idle[cell] : 0;
 	uint32_t holder = cell < picture->n_cell_holder ? picture->cell_holder[cell] : 0;
-	unsigned shade = !used ? 0 : used >= length ? 4 : 1 + (unsigned)(used * 3 / (length ? length : 1));
+	char letter = letter_of(holder);
 
-	if (!canvas->is_unicode) {
-		char letter = letter_of(holder);
-
-		fputc(!used		  ? '.'
-		      : used * 2 < length ? letter + ('a' - 'A') * (letter != '?')
-					  : letter,
-		      canvas->stream);
+	if (!used) {
+		fputs(glyph_of(canvas, idle && idle >= length - idle), canvas->stream);
 		return;
 	}
-	if (used)
-		set_color(canvas, holder);
-	fputs(shades[shade], canvas->stream);
-	if (used)
-		reset_color(canvas);
+	if (used < length - used && letter != '?')
+		letter = (char)(letter + 'a' - 'A');
+	set_color(canvas, holder);
+	if (canvas->is_lettered)
+		fputc(letter, canvas->stream);
+	else
+		fputs(shades[used >= length ? 3 : used * 3 / length], canvas->stream);
+	reset_color(canvas);
 }
 
 static void draw_map(const struct canvas *canvas)
@@ -168,12 +176,25 @@ static void draw_map(const struct canvas *canvas)
 		draw_cell(canvas, cell);
 	}
 	fprintf(canvas->stream, "\n%*s ", canvas->scale, "");
-	say(canvas, (uint32_t)canvas->scale + 1, canvas->scale + 1, "one cell = %s;  %s",
-	    size_text(picture->cell_bytes).text,
-	    canvas->is_unicode ? "· free  ░▒▓ partly used  █ full" : ". free  a less than half used  A more");
+	say(canvas, (uint32_t)canvas->scale + 1, canvas->scale + 1, "one cell = %s;  %s free  %s%s%s",
+	    size_text(picture->cell_bytes).text, glyph_of(canvas, false),
+	    picture->stats->leased_idle ? glyph_of(canvas, true) : "",
+	    picture->stats->leased_idle ? " idle in slabs  " : "",
+	    canvas->is_lettered ? "a < half used  A more" : "░▒▓ partly used  █ full");
 }
 
 /* ---- legend, gaps, figures ---- */
+
+static void draw_swatch(const struct canvas *canvas, uint32_t holder)
+{
+	fputs("  ", canvas->stream);
+	set_color(canvas, holder);
+	if (canvas->is_lettered)
+		fputc(letter_of(holder), canvas->stream);
+	else
+		fputs("█", canvas->stream);
+	reset_color(canvas);
+}
 
 static void draw_holder(const struct canvas *canvas, uint32_t index)
 {
@@ -184,17 +205,25 @@ static void draw_holder(const struct canvas *canvas, uint32_t index)
 	text_copy(command, sizeof(command), holder->command);
 	if (holder->oldest && now >= holder->oldest)
 		snprintf(age, sizeof(age), ", oldest %" PRIu64 " s", now - holder->oldest);
-	fputs("  ", canvas->stream);
-	set_color(canvas, index + 1);
-	if (canvas->is_unicode)
-		fputs("█", canvas->stream);
-	else
-		fputc(letter_of(index + 1), canvas->stream);
-	reset_color(canvas);
+	draw_swatch(canvas, index + 1);
 	if (holder->session)
 		snprintf(who, sizeof(who), "%s (pid %d, session %" PRIu64 ")", command, holder->pid, holder->session);
 	say(canvas, 3, 4, " %s: %" PRIu64 " block%s, %s%s", who, holder->blocks, holder->blocks == 1 ? "" : "s",
 	    size_text(holder->bytes).text, age);
+}
+
+/* Cells of those beyond the legend, or who came while the map was drawn. */
+static void draw_others(const struct canvas *canvas)
+{
+	const Mempool__Wire__VisualizeReply *picture = canvas->picture;
+
+	for (size_t i = 0; i < picture->n_cell_used && i < picture->n_cell_holder; i++) {
+		if (picture->cell_used[i] && !picture->cell_holder[i]) {
+			draw_swatch(canvas, 0);
+			fputs(" others\n", canvas->stream);
+			return;
+		}
+	}
 }
 
 static void draw_gaps(const struct canvas *canvas)
@@ -217,21 +246,25 @@ static void draw_head(const struct canvas *canvas)
 {
 	const Mempool__Wire__StatsReply *stats = canvas->picture->stats;
 
-	say(canvas, 0, 2, "%s: %s of %s used (%.1f %%), %" PRIu64 " block%s, %" PRIu64 " session%s",
+	uint64_t n_others = stats->sessions ? stats->sessions - 1 : 0; /* who looks has the pool open */
+
+	say(canvas, 0, 2, "%s: %s of %s used (%.1f %%), %" PRIu64 " block%s, %" PRIu64 " other session%s",
 	    canvas->pool->label, size_text(stats->used).text, size_text(stats->total).text,
 	    stats->total ? 100.0 * (double)stats->used / (double)stats->total : 0.0, stats->allocations,
-	    stats->allocations == 1 ? "" : "s", stats->sessions, stats->sessions == 1 ? "" : "s");
+	    stats->allocations == 1 ? "" : "s", n_others, n_others == 1 ? "" : "s");
 }
 
 static void draw_figures(const struct canvas *canvas)
 {
 	const Mempool__Wire__StatsReply *stats = canvas->picture->stats;
 
-	say(canvas, 0, 2, "free: %s, largest gap %s, fragmentation %.2f; backed %s, peak %s, failed %" PRIu64,
-	    size_text(stats->free).text, size_text(stats->largest_free).text, stats->fragmentation,
-	    size_text(stats->backed).text, size_text(stats->peak_used).text, stats->failed_total);
+	say(canvas, 0, 2, "free: %s, largest gap %s, fragmentation %.2f", size_text(stats->free).text,
+	    size_text(stats->largest_free).text, stats->fragmentation);
 	if (stats->leased_idle)
-		say(canvas, 0, 2, "idle in slabs: %s", size_text(stats->leased_idle).text);
+		say(canvas, 0, 2, "idle in slabs: %s, kept by sessions for their next blocks",
+		    size_text(stats->leased_idle).text);
+	say(canvas, 0, 2, "backed: %s; peak: %s; failed: %" PRIu64, size_text(stats->backed).text,
+	    size_text(stats->peak_used).text, stats->failed_total);
 }
 
 static void draw(const struct canvas *canvas)
@@ -240,6 +273,7 @@ static void draw(const struct canvas *canvas)
 	draw_map(canvas);
 	for (uint32_t i = 0; i < canvas->picture->n_holders; i++)
 		draw_holder(canvas, i);
+	draw_others(canvas);
 	draw_gaps(canvas);
 	draw_figures(canvas);
 }
@@ -282,10 +316,12 @@ static int draw_picture(struct mempool_pool *pool, FILE *stream, const struct me
 		return r;
 	canvas.picture =
 		call.reply->result_case == MEMPOOL__WIRE__REPLY__RESULT_VISUALIZE ? call.reply->visualize : NULL;
-	if (!canvas.picture || !canvas.picture->stats)
+	if (!canvas.picture || !canvas.picture->stats) {
 		r = error_set(-EPROTO, "visualize: the daemon answered without a map");
-	else
+	} else {
+		canvas.is_lettered = !canvas.is_unicode || (!canvas.is_colored && canvas.picture->n_holders > 1);
 		draw(&canvas);
+	}
 	call_deinit(&call);
 	return r;
 }

@@ -59,25 +59,55 @@ static enum exit_code alloc_failed(const char *name, const struct alloc *alloc, 
 				name);
 }
 
+/* alloc_one_by_one() - Return: how many were had before one failed; its code */
+static uint64_t alloc_one_by_one(struct mempool_pool *pool, const char *name, const struct alloc *alloc,
+				 mempool_offset offsets[], enum exit_code *codep)
+{
+	uint64_t n = 0;
+
+	for (; n < alloc->n; n++) {
+		offsets[n] = mempool_alloc_aligned(pool, alloc->size, alloc->alignment);
+		if (!offsets[n]) {
+			*codep = alloc_failed(name, alloc, -errno);
+			break;
+		}
+	}
+	return n;
+}
+
+/* alloc_at_once() - Return: whether all were had. If not, one by one tells which found no room, and what there was instead */
+static bool alloc_at_once(struct mempool_pool *pool, const struct alloc *alloc, mempool_offset offsets[])
+{
+	size_t *sizes;
+	int r;
+
+	if (alloc->n == 1 || alloc->alignment > MEMPOOL_ALIGNMENT)
+		return false;
+	sizes = calloc(alloc->n, sizeof(*sizes));
+	if (!sizes)
+		error_no_memory();
+	for (uint64_t i = 0; i < alloc->n; i++)
+		sizes[i] = alloc->size;
+	r = mempool_alloc_batch(pool, alloc->n, sizes, offsets);
+	free(sizes);
+	return !r;
+}
+
 /* get_blocks() - all of them, published, or none. Return: EXIT_DONE, or what was reported */
 static enum exit_code get_blocks(struct mempool_pool *pool, const char *name, const struct alloc *alloc,
 				 mempool_offset offsets[])
 {
 	enum exit_code code = EXIT_DONE;
-	uint64_t n = 0;
+	uint64_t n = alloc->n;
 	int r;
 
-	for (; n < alloc->n; n++) {
-		offsets[n] = mempool_alloc_aligned(pool, alloc->size, alloc->alignment);
-		if (!offsets[n]) {
-			code = alloc_failed(name, alloc, -errno);
-			break;
-		}
-	}
-	for (uint64_t i = 0; !code && i < n; i++) {
-		r = mempool_publish(pool, offsets[i], alloc->key);
+	if (!alloc_at_once(pool, alloc, offsets))
+		n = alloc_one_by_one(pool, name, alloc, offsets, &code);
+	if (!code) {
+		r = alloc->key ? mempool_publish(pool, offsets[0], alloc->key)
+			       : mempool_publish_batch(pool, n, offsets);
 		if (r)
-			code = error_of_library(r, NULL, "publishing a block of '%s'", name);
+			code = error_of_library(r, NULL, "publishing in '%s'", name);
 	}
 	if (code)
 		mempool_free_batch(pool, n, offsets); /* as far as that goes: the failure itself was told */

@@ -11,12 +11,13 @@
 
 #include "ctl/command.h"
 
-#define BENCH_WORKERS	 2
-#define BENCH_LIVE	 1000u	     /* blocks of a working set */
-#define BENCH_RING	 1024u	     /* offsets on their way from the one to the other; a power of two */
-#define BENCH_BATCH	 256u	     /* blocks of one request */
-#define BENCH_POOL_BYTES (64u << 20) /* twice what the largest working set comes to, so that no lease is refused */
-#define BENCH_ECHO_MAX	 (64u << 10) /* bytes of one message */
+#define BENCH_WORKERS 2
+#define BENCH_LIVE    1000u /* blocks of a working set */
+#define BENCH_RING    1024u /* offsets on their way from the one to the other; a power of two */
+#define BENCH_BATCH   256u  /* blocks of one request */
+#define BENCH_POOL_BYTES \
+	(256u << 20) /* eight times the largest working set, so that no lease is refused; only what is used is backed */
+#define BENCH_ECHO_MAX (64u << 10) /* bytes of one message */
 
 enum bench_loop {
 	BENCH_PAIR,    /* alloc, write, read, free */

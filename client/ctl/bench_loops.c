@@ -77,6 +77,8 @@ static inline uint64_t block_get(struct bench_worker *worker, uint32_t size)
 
 	if (__builtin_expect(!block, 0))
 		fail_of_library(worker, -errno);
+	if (!worker->pool && worker->job->fill == MEMPOOL_FILL_PATTERN)
+		memset(block_address(worker, block), 0xCC, size); /* the library does it for a pool */
 	touch(block_address(worker, block), block);
 	return block;
 }

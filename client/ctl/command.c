@@ -165,6 +165,7 @@ static error_t parse_global(int key, char *arg, struct argp_state *state)
 		printf("mempoolctl %s\n", mempool_version());
 		exit(EXIT_DONE);
 	case OPTION_HELP:
+		setenv("ARGP_HELP_FMT", "no-dup-args-note", 0); /* the only way to be without its note about -o FILE */
 		argp_help(parse->argp, stdout, ARGP_HELP_STD_HELP, (char *)parse->name);
 		exit(EXIT_DONE);
 	}

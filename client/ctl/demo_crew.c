@@ -21,10 +21,15 @@
 #include "ctl/error.h"
 #include "mempool/mempool.h"
 
-#define CHUNK_MIN   (32u << 10)
-#define CHUNK_MAX   (256u << 10)
+/*
+ * Few sizes, so that a block comes from a slab that has served before, warm and without a request; and few waiting, for the same
+ * reason. Smaller chunks would favour the pool: pipes pay more for each.
+ */
+#define CHUNK_STEP  (64u << 10)
+#define CHUNK_SIZES 4u /* one to four steps */
+#define CHUNK_MAX   (CHUNK_SIZES * CHUNK_STEP)
 #define WRITE_BYTES (64u << 10) /* when copying */
-#define AHEAD_POOL  32		/* blocks a consumer may have waiting: the pool is full before */
+#define AHEAD_POOL  4		/* blocks a consumer may have waiting */
 #define AHEAD_COPY  1 /* a pipe holds less than a chunk: a second would only keep the producer from the others */
 
 struct pipes { /* both ends of each, in every process of the crew */
@@ -189,7 +194,7 @@ static uint64_t next_length(struct worker *worker, uint64_t left)
 	worker->random ^= worker->random << 13;
 	worker->random ^= worker->random >> 7;
 	worker->random ^= worker->random << 17;
-	length = CHUNK_MIN + worker->random % (CHUNK_MAX - CHUNK_MIN + 1);
+	length = (1 + worker->random % CHUNK_SIZES) * CHUNK_STEP;
 	return length < left ? length : left;
 }
 

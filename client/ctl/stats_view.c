@@ -43,16 +43,22 @@ static void print_rate(FILE *out, const struct stats_rates *rates, double rate)
 void stats_print_pool(FILE *out, const char *name, const struct mempool_stats *stats, const struct stats_rates *rates,
 		      struct stats_look look)
 {
-	double used = share_of(stats->used, stats->total);
+	double used = share_of(stats->used, stats->total), idle = share_of(stats->leased_idle, stats->total);
+	uint64_t n_others = stats->sessions ? stats->sessions - 1 : 0; /* who asks has the pool open */
 	char a[UNITS_TEXT_BYTES], b[UNITS_TEXT_BYTES];
 
 	fprintf(out, "%s%s%s  %s", look.bold ? "\033[1m" : "", name, look.bold ? "\033[0m" : "",
 		size_format(stats->total, a));
-	fprintf(out, ", %s session%s\n", count_format(stats->sessions, a), stats->sessions == 1 ? "" : "s");
+	fprintf(out, ", %s other session%s\n", count_format(n_others, a), n_others == 1 ? "" : "s");
 	fputs("  used       ", out);
 	stats_bar(out, used, BAR_COLUMNS, look.unicode);
 	fprintf(out, " %s, %.1f %% (peak %s)\n", size_format(stats->used, a), used * 100,
 		size_format(stats->peak_used, b));
+	if (stats->leased_idle) {
+		fputs("  idle       ", out);
+		stats_bar(out, idle, BAR_COLUMNS, look.unicode);
+		fprintf(out, " %s in slabs, kept by sessions\n", size_format(stats->leased_idle, a));
+	}
 	fputs("  backed     ", out);
 	stats_bar(out, share_of(stats->backed, stats->total), BAR_COLUMNS, look.unicode);
 	fprintf(out, " %s of memory\n", size_format(stats->backed, a));
@@ -61,8 +67,6 @@ void stats_print_pool(FILE *out, const char *name, const struct mempool_stats *s
 		size_format(stats->largest_free, (char[UNITS_TEXT_BYTES]){0}), stats->fragmentation * 100);
 	fprintf(out, "  blocks     %s live, %s asked for\n", count_format(stats->allocations, a),
 		size_format(stats->requested, b));
-	if (stats->leased_idle)
-		fprintf(out, "  leased     %s idle in slabs\n", size_format(stats->leased_idle, a));
 	fprintf(out, "  so far     %s allocated", count_format(stats->alloc_total, a));
 	print_rate(out, rates, rates->alloc);
 	fprintf(out, ", %s freed", count_format(stats->free_total, a));

@@ -76,6 +76,7 @@ static int look_at_pool(struct top_feed *feed, struct top_look *look, const stru
 	if (!r) {
 		r = mempool_pool_stats(pool, &found.stats);
 		found.is_open = !r;
+		found.stats.sessions -= found.stats.sessions != 0; /* our own */
 		if (!r && wish->map_id == info->id) {
 			out = must(open_memstream(&look->map, &n_bytes));
 			r = mempool_pool_visualize(pool, out, &wish->map);
@@ -96,6 +97,7 @@ struct sessions {
 	struct top_look *look;
 	size_t n_room;
 	uint64_t last; /* id: they come by it, once for each pool */
+	uint64_t own;  /* which is nobody's that people ask for */
 };
 
 static int by_bytes(const void *a, const void *b)
@@ -110,6 +112,8 @@ static int visit_session(void *arg, const struct mempool_session_info *info)
 	struct sessions *sessions = arg;
 	struct top_look *look = sessions->look;
 
+	if (info->session == sessions->own)
+		return 0;
 	look->n_all_sessions += info->session != sessions->last;
 	sessions->last = info->session;
 	if (!info->blocks)
@@ -126,7 +130,7 @@ static int look_at_all(struct top_feed *feed, struct top_look *look, const struc
 {
 	CLEANUP(pool_list_deinit) struct pool_list list = {0};
 	struct ctl ctl = {.client = feed->client};
-	struct sessions sessions = {.look = look};
+	struct sessions sessions = {.look = look, .own = mempool_session(feed->client)};
 	int r;
 
 	look->daemon.struct_size = sizeof(look->daemon);

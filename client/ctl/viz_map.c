@@ -59,6 +59,7 @@ static int owner_add(struct viz_map *map, const struct viz_piece *extent)
 		map->n_owners++;
 	}
 	map->owners[at].bytes += extent->used + extent->idle;
+	map->owners[at].idle += extent->idle;
 	map->owners[at].n_blocks += extent->n_blocks;
 	return 0;
 }

@@ -26,8 +26,9 @@ struct viz_piece {
 };
 
 struct viz_owner {
-	uint64_t session; /* or VIZ_POOL */
-	uint64_t bytes, n_blocks;
+	uint64_t session;	  /* or VIZ_POOL */
+	uint64_t bytes, n_blocks; /* bytes: used and idle */
+	uint64_t idle;
 };
 
 struct viz_gap {

@@ -328,7 +328,9 @@ static void owner_text(FILE *out, const struct viz_picture *picture, const struc
 			fprintf(out, ", pid %d", holder->pid);
 	}
 	fprintf(out, ": %s block%s, %s", count_format(owner->n_blocks, a), plural(owner->n_blocks),
-		size_format(owner->bytes, b));
+		size_format(owner->bytes - owner->idle, b));
+	if (owner->idle)
+		fprintf(out, "; %s idle", size_format(owner->idle, b));
 }
 
 void viz_legend_text(FILE *out, const struct viz_picture *picture, size_t line)

@@ -9,12 +9,14 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "alloc/extent_internal.h"
 
 #define DIGIT_BITS 11u
 #define N_DIGITS   (1u << DIGIT_BITS)
 #define N_AHEAD	   16u /* blocks that are being fetched; measured: 8 to 32 are alike */
+#define HUGE_BYTES (UINT64_C(2) << 20)
 #define FEW	   64u /* items that are sorted by insertion; simply picked */
 
 struct item {
@@ -23,8 +25,12 @@ struct item {
 };
 
 struct roll {			    /* of all records that are truth */
-	struct item *items, *spare; /* [n] each */
+	struct item *items, *spare; /* [n] each, in @memory */
 	uint32_t n;
+	uint64_t first, varying; /* a key, and the bits in which others differ from it */
+	struct item *memory;
+	void *map; /* [map_bytes] around it; NULL: it is malloc()ed */
+	size_t map_bytes;
 };
 
 struct recovery {
@@ -58,6 +64,55 @@ static int judge(const struct recovery *recovery, uint32_t extent)
 	return 0;
 }
 
+/*
+ * Of a million items these are 32 MiB, which are touched once: in small pages, that alone would take as long as all else together.
+ * Where the kernel has no large ones, it gives small ones.
+ */
+static int roll_map(struct roll *roll, size_t n_bytes)
+{
+	roll->map_bytes = n_bytes + HUGE_BYTES;
+	roll->map = mmap(NULL, roll->map_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (roll->map == MAP_FAILED) {
+		roll->map = NULL;
+		return -ENOMEM;
+	}
+	(void)madvise(roll->map, roll->map_bytes, MADV_HUGEPAGE);
+	roll->memory = (struct item *)round_up((uint64_t)(uintptr_t)roll->map, HUGE_BYTES);
+	return 0;
+}
+
+static int roll_init(struct roll *roll, uint32_t n)
+{
+	size_t n_bytes = 2 * ((size_t)n + 1) * sizeof(*roll->items);
+	int r = 0;
+
+	if (n_bytes >= HUGE_BYTES)
+		r = roll_map(roll, n_bytes);
+	else if (!(roll->memory = malloc(n_bytes)))
+		r = -ENOMEM;
+	roll->items = roll->memory;
+	roll->spare = r ? NULL : roll->memory + n + 1;
+	return r;
+}
+
+static void roll_deinit(struct roll *roll)
+{
+	if (roll->map)
+		munmap(roll->map, roll->map_bytes);
+	else
+		free(roll->memory);
+}
+
+static void roll_set(struct roll *roll, uint32_t i, uint64_t key, uint32_t extent)
+{
+	if (!i) {
+		roll->first = key;
+		roll->varying = 0;
+	}
+	roll->varying |= key ^ roll->first;
+	roll->items[i] = (struct item){.key = key, .extent = extent};
+}
+
 static int roll_call(struct recovery *recovery)
 {
 	const struct extent_map *map = recovery->map;
@@ -74,17 +129,13 @@ static int roll_call(struct recovery *recovery)
 			r = damaged(recovery, i, "of a kind that this version does not know");
 		n += state_is_truth(state);
 	}
-	if (r)
-		return r;
-	roll->items = malloc((n + 1) * sizeof(*roll->items));
-	roll->spare = malloc((n + 1) * sizeof(*roll->spare));
-	if (!roll->items || !roll->spare)
-		return -ENOMEM;
+	if (!r)
+		r = roll_init(roll, n);
 	for (uint32_t i = 0; i < recovery->n_records && !r; i++) {
 		if (!state_is_truth(extent_state(map, i)))
 			continue;
 		r = judge(recovery, i);
-		roll->items[roll->n++] = (struct item){.key = extent_since(map, i), .extent = i};
+		roll_set(roll, roll->n++, extent_since(map, i), i);
 	}
 	return r;
 }
@@ -102,17 +153,17 @@ static void sort_few(struct roll *roll)
 	}
 }
 
-/* Stable, least significant digit first: a million items in 20 ms. */
-static void sort_many(struct roll *roll, unsigned n_bits)
+/* Stable, least significant digit first, of the bits that differ at all. */
+static void sort_many(struct roll *roll)
 {
-	for (unsigned shift = 0; shift < n_bits; shift += DIGIT_BITS) {
+	unsigned shift = (unsigned)__builtin_ctzll(roll->varying);
+
+	for (; shift < 64 && roll->varying >> shift; shift += DIGIT_BITS) {
 		uint32_t at[N_DIGITS] = {0}, sum = 0;
 		struct item *swap = roll->items;
 
 		for (uint32_t i = 0; i < roll->n; i++)
 			at[roll->items[i].key >> shift & (N_DIGITS - 1)]++;
-		if (at[roll->items[0].key >> shift & (N_DIGITS - 1)] == roll->n) /* all alike */
-			continue;
 		for (uint32_t digit = 0; digit < N_DIGITS; digit++) {
 			uint32_t n = at[digit];
 
@@ -126,12 +177,14 @@ static void sort_many(struct roll *roll, unsigned n_bits)
 	}
 }
 
-static void sort(struct roll *roll, unsigned n_bits)
+static void sort(struct roll *roll)
 {
+	if (!roll->n || !roll->varying)
+		return;
 	if (roll->n <= FEW)
 		sort_few(roll);
 	else
-		sort_many(roll, n_bits);
+		sort_many(roll);
 }
 
 /* ---- the map ---- */
@@ -182,7 +235,6 @@ static void prefetch(const struct recovery *recovery, uint32_t i)
 		return;
 	__builtin_prefetch(extent_record(recovery->map, item->extent));
 	__builtin_prefetch(extent_links(recovery->map, item->extent), 1);
-	hash_prefetch(recovery->map, item->key * EXTENT_GRANULE);
 }
 
 static int append_all(struct recovery *recovery, uint32_t since_s)
@@ -195,6 +247,8 @@ static int append_all(struct recovery *recovery, uint32_t since_s)
 		uint32_t extent = recovery->roll.items[i].extent;
 
 		prefetch(recovery, i + N_AHEAD);
+		if (i + N_AHEAD < recovery->roll.n)
+			hash_prefetch(map, recovery->roll.items[i + N_AHEAD].key * EXTENT_GRANULE);
 		if (extent_state(map, extent) == EXTENT_PINNED) {
 			map_add_pinned(map, extent); /* whoever knows slabs judges it */
 			continue;
@@ -217,9 +271,10 @@ static int visit_all(struct recovery *recovery, int (*visit)(void *arg, uint32_t
 	for (uint32_t i = 0; i < roll->n && !r; i++) {
 		uint32_t extent = roll->items[i].extent;
 
+		prefetch(recovery, i + N_AHEAD);
 		extent_map_hang(map, extent, NULL);
 		r = visit(arg, extent);
-		roll->items[i].key = extent_offset(map, extent) / EXTENT_GRANULE;
+		roll_set(roll, i, extent_offset(map, extent) / EXTENT_GRANULE, extent);
 	}
 	return r;
 }
@@ -242,11 +297,11 @@ static int recover(struct recovery *recovery, uint32_t since_s, int (*visit)(voi
 	for (uint32_t i = 0; i < recovery->roll.n; i++)
 		clear_flags(map, recovery->roll.items[i].extent);
 	gather_unused(recovery);
-	sort(&recovery->roll, 32);
+	sort(&recovery->roll);
 	r = visit_all(recovery, visit, arg);
 	if (r)
 		return r;
-	sort(&recovery->roll, 48 - 4);
+	sort(&recovery->roll);
 	return append_all(recovery, since_s);
 }
 
@@ -259,7 +314,6 @@ int extent_map_recover(struct extent_map *map, struct ledger *ledger, uint64_t f
 	r = map_init_empty(map, ledger, first_offset, total_bytes);
 	if (!r)
 		r = recover(&recovery, since_s, visit, arg);
-	free(recovery.roll.items);
-	free(recovery.roll.spare);
+	roll_deinit(&recovery.roll);
 	return r;
 }

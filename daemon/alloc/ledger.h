@@ -39,7 +39,7 @@ enum ledger_table_id {
 	LEDGER_BACKED,	    /* truth: one bit per backing unit of the data segment, in uint64_t words */
 	LEDGER_RESULTS,	    /* truth: what the last requests of each member were answered */
 	LEDGER_BATCHES,	    /* truth: offsets that belong to such an answer */
-	LEDGER_RECENT,	    /* the last operations, for people: never read to decide anything */
+	LEDGER_RECENT,	    /* the last operations, for people: never read to decide what is whose */
 	LEDGER_SESSIONS,    /* truth, the registry's: sessions of the instance */
 	LEDGER_POOLS,	    /* truth, the registry's: its pools */
 	LEDGER_SLABS,	    /* truth: slabs, by id */

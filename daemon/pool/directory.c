@@ -56,7 +56,7 @@ static uint64_t load(const _Atomic uint64_t *word)
 
 /* ---- life ---- */
 
-static struct ledger_shape shape_of_directory(void)
+struct ledger_shape directory_shape(void)
 {
 	return (struct ledger_shape){
 		.elem_bytes = {[LEDGER_SESSIONS] = sizeof(struct session_record),
@@ -72,7 +72,7 @@ static struct ledger_shape shape_of_directory(void)
 
 static int make(struct directory *directory, int fd)
 {
-	const struct ledger_shape shape = shape_of_directory();
+	const struct ledger_shape shape = directory_shape();
 	int r;
 
 	r = ledger_init(&directory->ledger, fd, &shape);
@@ -120,7 +120,7 @@ bool directory_is_unmade(int fd)
 
 int directory_open(struct directory *directory, int fd)
 {
-	const struct ledger_shape shape = shape_of_directory();
+	const struct ledger_shape shape = directory_shape();
 	int r;
 
 	*directory = (struct directory)DIRECTORY_NULL;

@@ -69,6 +69,8 @@ struct directory {
 		.ledger = LEDGER_NULL \
 	}
 
+/** directory_shape() - of every directory's ledger */
+struct ledger_shape directory_shape(void);
 /** directory_is_unmade() - nothing was ever in the object @fd: it is empty, or its daemon was killed while it made it */
 bool directory_is_unmade(int fd);
 /**

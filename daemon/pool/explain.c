@@ -25,22 +25,29 @@ static PRINTF(2, 3) void say(struct sentence *sentence, const char *format, ...)
 		sentence->n += (size_t)n < room ? (size_t)n : room - 1;
 }
 
-/* As people say sizes: three digits and a unit. */
-static void say_size(struct sentence *sentence, uint64_t n_bytes)
+struct size_text size_text(uint64_t n_bytes)
 {
 	static const char *const units[] = {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
 	double value = (double)n_bytes / 1024;
+	struct size_text out;
 	size_t unit = 0;
 
 	if (n_bytes < 10000) {
-		say(sentence, "%llu bytes", (unsigned long long)n_bytes);
-		return;
+		snprintf(out.text, sizeof(out.text), "%llu byte%s", (unsigned long long)n_bytes,
+			 n_bytes == 1 ? "" : "s");
+		return out;
 	}
 	while (value >= 1000 && unit + 1 < N_ELEMENTS(units)) {
 		value /= 1024;
 		unit++;
 	}
-	say(sentence, "%.*f %s", value < 10 ? 2 : value < 100 ? 1 : 0, value, units[unit]);
+	snprintf(out.text, sizeof(out.text), "%.*f %s", value < 10 ? 2 : value < 100 ? 1 : 0, value, units[unit]);
+	return out;
+}
+
+static void say_size(struct sentence *sentence, uint64_t n_bytes)
+{
+	say(sentence, "%s", size_text(n_bytes).text);
 }
 
 static void say_holders(struct sentence *sentence, const struct pool_holder holders[], uint32_t n)
@@ -113,11 +120,10 @@ void pool_explain_full(struct pool *pool, int outcome, uint64_t size, uint64_t a
 		say_size(&sentence, alignment);
 	}
 	say_pool(&sentence, pool);
-	say_size(&sentence, stats.free);
-	say(&sentence, " of ");
-	say_size(&sentence, stats.total);
-	say(&sentence, " is free, the largest gap takes ");
-	say_size(&sentence, stats.largest_free);
+	say(&sentence, "%s of %s is free", stats.free ? size_text(stats.free).text : "nothing",
+	    size_text(stats.total).text);
+	if (stats.free)
+		say(&sentence, ", the largest gap takes %s", size_text(stats.largest_free).text);
 	if (outcome == POOL_E_UNBACKED) {
 		say(&sentence, ", but the machine has no memory for it (");
 		say_size(&sentence, stats.backed);

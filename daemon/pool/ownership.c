@@ -107,7 +107,7 @@ void block_pass(struct pool *pool, uint32_t extent, uint32_t owner)
 	hang(to, extent);
 }
 
-static void remember_freed(struct pool *pool, uint64_t offset)
+void block_remember_freed(struct pool *pool, uint64_t offset)
 {
 	pool->freed[offset / EXTENT_GRANULE % POOL_FREED_N] = offset;
 }
@@ -148,7 +148,7 @@ void block_end(struct pool *pool, uint32_t extent)
 	if (extent_state(&pool->map, extent) == EXTENT_PINNED) {
 		slot_release(pool, extent);
 	} else {
-		remember_freed(pool, block_offset(pool, extent));
+		block_remember_freed(pool, block_offset(pool, extent));
 		pool->free_total++;
 	}
 	take_off_list(pool, extent);

@@ -240,6 +240,8 @@ static void draw_begin(struct drawing *drawing)
 	cells->cell_bytes = round_up((total + cells->n - 1) / cells->n, EXTENT_GRANULE);
 	cells->n = (uint32_t)((total + cells->cell_bytes - 1) / cells->cell_bytes);
 	memset(cells->used, 0, cells->n * sizeof(*cells->used));
+	if (cells->idle)
+		memset(cells->idle, 0, cells->n * sizeof(*cells->idle));
 	memset(cells->holder, 0, cells->n * sizeof(*cells->holder));
 	for (uint32_t i = 0; i < cells->n_holders && i < DRAW_HOLDERS; i++)
 		know_holder(drawing, cells->holders[i].session, i + 1);
@@ -258,16 +260,17 @@ static void close_cell(struct drawing *drawing)
 	memset(drawing->in_cell, 0, sizeof(drawing->in_cell));
 }
 
-static void draw_range(struct drawing *drawing, uint64_t offset, uint64_t end, uint32_t holder, bool is_used)
+/* @bytes_of: the cells that count it, or NULL. @holder: 0 of what is not live */
+static void draw_range(struct drawing *drawing, uint64_t offset, uint64_t end, uint64_t *bytes_of, uint32_t holder)
 {
 	uint64_t cell_bytes = drawing->cells->cell_bytes, cell_end, n_bytes;
 
 	while (offset < end) {
 		cell_end = POOL_FIRST + (drawing->cell + 1) * cell_bytes;
 		n_bytes = (end < cell_end ? end : cell_end) - offset;
-		if (is_used)
-			drawing->cells->used[drawing->cell] += n_bytes;
-		drawing->in_cell[holder] += is_used ? n_bytes : 0;
+		if (bytes_of)
+			bytes_of[drawing->cell] += n_bytes;
+		drawing->in_cell[holder] += n_bytes;
 		offset += n_bytes;
 		if (offset == cell_end || offset == drawing->end)
 			close_cell(drawing);
@@ -279,7 +282,8 @@ static void draw_slots(void *arg, const struct slot_run *run)
 	struct drawing *drawing = arg;
 	uint64_t end = run->end < drawing->end ? run->end : drawing->end;
 
-	draw_range(drawing, run->offset, end, run->is_live ? holder_index(drawing, run->owner) : 0, run->is_live);
+	draw_range(drawing, run->offset, end, run->is_live ? drawing->cells->used : drawing->cells->idle,
+		   run->is_live ? holder_index(drawing, run->owner) : 0);
 }
 
 static void draw_extent(struct drawing *drawing, const struct cursor *cursor, uint64_t end)
@@ -294,7 +298,8 @@ static void draw_extent(struct drawing *drawing, const struct cursor *cursor, ui
 	bool is_used = extent_state(map, cursor->extent) != EXTENT_GAP;
 	uint32_t holder = is_used ? holder_index(drawing, extent_owner(map, cursor->extent)) : 0;
 
-	draw_range(drawing, cursor->offset, end < drawing->end ? end : drawing->end, holder, is_used);
+	draw_range(drawing, cursor->offset, end < drawing->end ? end : drawing->end,
+		   is_used ? drawing->cells->used : NULL, holder);
 }
 
 void pool_draw(struct pool *pool, struct pool_cells *cells)

@@ -296,6 +296,7 @@ struct pool_cells {	     /* a map of @n cells; arrays of n, made by the caller *
 	uint32_t n;	     /* in: wanted; out: how many there are, fewer in a tiny pool */
 	uint64_t cell_bytes; /* out */
 	uint64_t *used;	     /* out: bytes of live blocks in each */
+	uint64_t *idle;	     /* out: bytes of leased slabs that are not live; NULL: nobody asks */
 	uint32_t *holder;    /* out: index into @holders from 1 of who owns most of it; 0: none of them */
 	const struct pool_holder *holders;
 	uint32_t n_holders;
@@ -388,6 +389,11 @@ struct pool_fault {
 uint32_t pool_check(struct pool *pool, struct pool_fault faults[], uint32_t n_max);
 void pool_dump(struct pool *pool, FILE *out);
 
+struct size_text {
+	char text[24];
+};
+/** size_text() - as people say sizes: three digits and a unit */
+struct size_text size_text(uint64_t n_bytes);
 /** pool_explain_full() - why an alloc of @size bytes (at @alignment, 0: any) failed: asked, free, largest gap, backed, top holders, what helps; [n_bytes] */
 void pool_explain_full(struct pool *pool, int outcome, uint64_t size, uint64_t alignment, char *out, size_t n_bytes);
 

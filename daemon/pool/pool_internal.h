@@ -364,6 +364,8 @@ struct shape { /* of the extent for a block */
 
 /** shape_of() - Return: false: no pool is that large */
 bool shape_of(const struct pool *pool, uint64_t requested, struct shape *shapep);
+/** block_remember_freed() - @offset, as clients have it, was a block's: until many others were freed, who frees it again is told so */
+void block_remember_freed(struct pool *pool, uint64_t offset);
 /** block_find() - the block that a client calls @offset. Return: 0; POOL_E_NO_BLOCK, POOL_E_FREED, POOL_E_DESTROYED */
 int block_find(const struct pool *pool, uint64_t offset, uint32_t *extentp) MUST_CHECK;
 /** block_alloc() - @n new blocks of @owner, all or none; lets go of the mutex only with POOL_MAY_BLOCK

@@ -275,6 +275,29 @@ static void charge_all(struct pool *pool)
 	charge_blocks_always(pool, pool->account, pool->nobody.list.n_blocks, pool->nobody.list.n_bytes);
 }
 
+static bool is_about_block(const struct pool_recent *recent)
+{
+	return !recent->outcome && recent->what >= RECENT_ALLOC && recent->what <= RECENT_TAKE;
+}
+
+/*
+ * What the black box names was a block once. Its ring is no truth: an operation that was taken back may be in it. But a block that
+ * is live is found before anybody looks here, and an offset that is none is free.
+ */
+static void recall_freed(struct pool *pool)
+{
+	struct pool_recent page[64];
+	uint64_t after = 0;
+	uint32_t n;
+
+	while ((n = recent_list(&pool->ledger, after, page, N_ELEMENTS(page)))) {
+		for (uint32_t i = 0; i < n; i++)
+			if (is_about_block(&page[i]))
+				block_remember_freed(pool, page[i].offset);
+		after = page[n - 1].number;
+	}
+}
+
 static void recover_figures(struct pool *pool)
 {
 	charge_all(pool);
@@ -348,6 +371,7 @@ static int recover_open(struct recovery *recovery, const struct pool_env *env)
 		return r;
 	}
 	recover_figures(recovery->pool);
+	recall_freed(recovery->pool);
 	return 0;
 }
 

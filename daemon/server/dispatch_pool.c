@@ -195,10 +195,10 @@ int run_create_pool(struct request *request)
 				      options.gid);
 	r = create_and_join(request, &options, &pool, &fd);
 	if (r)
-		return request_refuse_status(request, status_of(r), "creating %s%.*s%s of %llu bytes",
+		return request_refuse_status(request, status_of(r), "creating %s%.*s%s of %s",
 					     options.n_name_bytes ? "pool \"" : "a private pool",
 					     (int)options.n_name_bytes, options.name, options.n_name_bytes ? "\"" : "",
-					     (unsigned long long)options.size);
+					     size_text(options.size).text);
 	r = answer_pool(request, pool, fd);
 	pool_unref(pool);
 	return r;
@@ -333,18 +333,19 @@ int run_close_pool(struct request *request)
 
 static void describe_warning(const struct pool_warning *warning, const char *label, char *out, size_t n_bytes)
 {
-	size_t n = (size_t)snprintf(out, n_bytes, "%s was destroyed with %llu live blocks, %llu bytes", label,
-				    (unsigned long long)warning->n_blocks, (unsigned long long)warning->n_bytes);
+	size_t n = (size_t)snprintf(out, n_bytes, "%s was destroyed with %llu live block%s, %s", label,
+				    (unsigned long long)warning->n_blocks, warning->n_blocks == 1 ? "" : "s",
+				    size_text(warning->n_bytes).text);
 
 	for (uint32_t i = 0; i < warning->n_holders && n < n_bytes; i++) {
 		const struct pool_holder *holder = warning->holders + i;
 
 		if (holder->session)
-			n += (size_t)snprintf(out + n, n_bytes - n, "%s pid %d (%s) %llu bytes", i ? "," : ", held by",
-					      holder->pid, holder->command, (unsigned long long)holder->n_bytes);
+			n += (size_t)snprintf(out + n, n_bytes - n, "%s pid %d (%s) %s", i ? "," : ", held by",
+					      holder->pid, holder->command, size_text(holder->n_bytes).text);
 		else
-			n += (size_t)snprintf(out + n, n_bytes - n, "%s the pool itself %llu bytes",
-					      i ? "," : ", held by", (unsigned long long)holder->n_bytes);
+			n += (size_t)snprintf(out + n, n_bytes - n, "%s the pool itself %s", i ? "," : ", held by",
+					      size_text(holder->n_bytes).text);
 	}
 }
 
@@ -408,6 +409,19 @@ int run_destroy_pool(struct request *request)
 	return r;
 }
 
+static int refuse_resize(struct request *request, int result, struct pool *pool, uint64_t size)
+{
+	struct pool_stats stats;
+
+	if (result != POOL_E_SHRINK && result != POOL_E_ABOVE_MAX)
+		return refuse_pool(request, result, pool, "growing");
+	pool_stats(pool, &stats);
+	return request_refuse_status(request, status_of_pool((enum pool_outcome)result),
+				     "growing %s, %s now and %s at most, to %s", pool_label(pool).text,
+				     size_text(stats.total).text, size_text(pool_options(pool)->max_size).text,
+				     size_text(size).text);
+}
+
 int run_resize_pool(struct request *request)
 {
 	const Mempool__Wire__ResizePool *resize = request->wire->resize_pool;
@@ -425,7 +439,7 @@ int run_resize_pool(struct request *request)
 		return DISPATCH_E_SLOW;
 	r = pool_resize(member->pool, member, resize->size, request->flags);
 	if (r)
-		return refuse_pool(request, r, member->pool, "growing");
+		return refuse_resize(request, r, member->pool, resize->size);
 	return answer_pool(request, member->pool, -1);
 }
 

@@ -76,6 +76,7 @@ int run_stats(struct request *request)
 
 struct picture { /* what a VisualizeReply points at */
 	uint64_t used[VISUALIZE_CELLS_MAX];
+	uint64_t idle[VISUALIZE_CELLS_MAX];
 	uint32_t holder[VISUALIZE_CELLS_MAX];
 	struct pool_gap gaps[VISUALIZE_GAPS_MAX];
 	struct pool_holder holders[VISUALIZE_HOLDERS_MAX];
@@ -125,6 +126,7 @@ static int visualize(struct request *request, struct pool *pool, struct picture 
 	struct pool_cells cells = {
 		.n = visualize->cells,
 		.used = picture->used,
+		.idle = picture->idle,
 		.holder = picture->holder,
 		.holders = picture->holders,
 	};
@@ -144,6 +146,8 @@ static int visualize(struct request *request, struct pool *pool, struct picture 
 	WIRE_SET(&reply, gaps_left_out, stats.gaps > reply.n_gaps ? stats.gaps - reply.n_gaps : 0);
 	reply.cell_used = picture->used;
 	reply.n_cell_used = cells.n;
+	reply.cell_idle = picture->idle;
+	reply.n_cell_idle = cells.n;
 	reply.cell_holder = picture->holder;
 	reply.n_cell_holder = cells.n;
 	reply.gaps = picture->gap_pointers;

@@ -330,6 +330,9 @@ int mempool_free_batch(struct mempool_pool *pool, size_t n, const mempool_offset
  */
 int mempool_publish(struct mempool_pool *pool, mempool_offset offset, const char *name);
 
+/** mempool_publish_batch() - publishes, without names, all of @offsets [n] that it can. Return: 0, or the first error. */
+int mempool_publish_batch(struct mempool_pool *pool, size_t n, const mempool_offset offsets[]);
+
 /** mempool_find() - the offset published under @name, without a hold. Return: 0; -ENOENT. */
 int mempool_find(struct mempool_pool *pool, const char *name, mempool_offset *out);
 

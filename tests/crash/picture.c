@@ -75,7 +75,7 @@ static void draw_members(struct pool *pool, FILE *out)
 	}
 }
 
-static void draw_figures(struct world *world, struct pool *pool, FILE *out)
+static void draw_figures(struct pool *pool, FILE *out)
 {
 	struct pool_stats stats = world_stats(pool);
 
@@ -85,23 +85,90 @@ static void draw_figures(struct world *world, struct pool *pool, FILE *out)
 		" frees %" PRIu64 " failed %" PRIu64 "\n",
 		stats.total, stats.used, stats.requested, stats.free, stats.largest_free, stats.peak_used,
 		stats.allocations, stats.gaps, stats.sessions, stats.alloc_total, stats.free_total, stats.failed_total);
-	for (uint32_t uid = WORLD_UID; uid < WORLD_UID + 3; uid++)
-		fprintf(out, "charged to uid %u: %" PRIu64 " blocks %" PRIu64 " bytes\n", uid,
-			world_used(world, uid, QUOTA_BLOCKS), world_used(world, uid, QUOTA_BYTES));
 }
 
-void picture_take(struct world *world, struct pool *pool, bool with_times, char *out)
+static void draw_charges(struct quota *quota, FILE *out)
+{
+	fprintf(out, "# charges\n");
+	for (uint32_t uid = WORLD_UID; uid < WORLD_UID + 3; uid++) {
+		const struct quota_account *account = quota_account_of(quota, uid);
+
+		fprintf(out, "charged to uid %u: %" PRIu64 " pools %" PRIu64 " blocks %" PRIu64 " bytes\n", uid,
+			atomic_load(&account->used[QUOTA_POOLS]), atomic_load(&account->used[QUOTA_BLOCKS]),
+			atomic_load(&account->used[QUOTA_BYTES]));
+	}
+}
+
+static void draw_pool(struct pool *pool, bool with_times, FILE *out)
+{
+	fprintf(out, "pool %" PRIu64 " \"%.*s\"\n", pool_id(pool), (int)pool_options(pool)->n_name_bytes,
+		pool_options(pool)->name);
+	draw_figures(pool, out);
+	draw_members(pool, out);
+	draw_extents(pool, with_times, out);
+}
+
+static FILE *begin(char *out)
 {
 	FILE *file = fmemopen(out, PICTURE_BYTES, "w");
 
 	must(file, "fmemopen");
-	fprintf(file, "pool %" PRIu64 " \"%.*s\"\n", pool_id(pool), (int)pool_options(pool)->n_name_bytes,
-		pool_options(pool)->name);
-	draw_figures(world, pool, file);
-	draw_members(pool, file);
-	draw_extents(pool, with_times, file);
+	return file;
+}
+
+static void end(FILE *file)
+{
 	must(ftell(file) < (long)PICTURE_BYTES - 1, "the picture fits");
 	must(!fclose(file), "fclose");
+}
+
+void picture_take(struct pool *pool, bool with_times, char *out)
+{
+	FILE *file = begin(out);
+
+	draw_pool(pool, with_times, file);
+	draw_charges(pool->env->quota, file);
+	end(file);
+}
+
+/* ---- of an instance ---- */
+
+static void draw_sessions(struct registry *registry, uint64_t n_requests, FILE *out)
+{
+	struct directory_session session;
+	unsigned state;
+
+	for (uint32_t slot = 0; registry_session(registry, &slot, &session, &state); slot++) {
+		struct registry_call call = {.slot = slot, .session = session.id};
+		struct directory_answer answer;
+
+		fprintf(out, "# session %" PRIu64 " in slot %u, state %u, pid %d uid %u \"%s\"\n", session.id, slot,
+			state, session.pid, session.uid, session.command);
+		for (call.request = 1; call.request <= n_requests; call.request++)
+			if (registry_answered(registry, &call, &answer))
+				fprintf(out,
+					"answer about pools to session %" PRIu64 " request %" PRIu64
+					": %d, pool %" PRIu64 "\n",
+					session.id, call.request, answer.outcome, answer.pool);
+	}
+}
+
+void picture_take_instance(struct registry *registry, uint64_t n_requests, bool with_times, char *out)
+{
+	struct pool *pools[PAGE_N];
+	FILE *file = begin(out);
+	uint32_t n = registry_list_all(registry, 0, pools, N_ELEMENTS(pools));
+
+	for (uint32_t i = 0; i < n; i++) {
+		fprintf(file, "# pool %" PRIu64 " goes with session %" PRIu64 ", created at %" PRIu64 "\n",
+			pool_id(pools[i]), registry_owner(registry, pool_id(pools[i])),
+			with_times ? pool_created_s(pools[i]) : 0);
+		draw_pool(pools[i], with_times, file);
+		pool_unref(pools[i]);
+	}
+	draw_charges(registry_quota(registry), file);
+	draw_sessions(registry, n_requests, file);
+	end(file);
 }
 
 /* ---- between ---- */
@@ -143,4 +210,45 @@ bool picture_is_between(const char *picture, const char *a, const char *b)
 		}
 	}
 	return true;
+}
+
+static const char *section_end(const char *section)
+{
+	const char *next = strstr(section, "\n# ");
+
+	return next ? next + 1 : section + strlen(section);
+}
+
+/* Each section of @text, but for the sums, is in @a or in @b. */
+static bool sections_are_in(const char *text, const char *a, const char *b)
+{
+	for (const char *section = text, *end; *section; section = end) {
+		size_t n = (size_t)((end = section_end(section)) - section);
+
+		if (!strncmp(section, "# charges", 9) || memmem(a, strlen(a), section, n) ||
+		    memmem(b, strlen(b), section, n))
+			continue;
+		printf("not whole: %.*s\n", (int)n, section);
+		return false;
+	}
+	return true;
+}
+
+/* What is in both @a and @b is in @text. */
+static bool has_what_stays(const char *text, const char *a, const char *b)
+{
+	for (const char *section = a, *end; *section; section = end) {
+		size_t n = (size_t)((end = section_end(section)) - section);
+
+		if (!memmem(b, strlen(b), section, n) || memmem(text, strlen(text), section, n))
+			continue;
+		printf("gone: %.*s\n", (int)n, section);
+		return false;
+	}
+	return true;
+}
+
+bool picture_is_of_wholes(const char *picture, const char *a, const char *b)
+{
+	return sections_are_in(picture, a, b) && has_what_stays(picture, a, b);
 }

@@ -8,14 +8,12 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
-#include <sys/ptrace.h>
-#include <sys/wait.h>
 
 #include "frozen.h"
 #include "must.h"
+#include "stepper.h"
 
 struct shared { /* what the child tells the parent */
 	char instance[SEGMENT_INSTANCE_MAX + 1];
@@ -112,54 +110,62 @@ static void tell(const struct scene *scene, struct shared *shared)
 	snprintf(shared->instance, sizeof(shared->instance), "%s", scene->world->instance);
 }
 
-static void draw(struct world *world, struct pool *pool, char *picture, char *timeless)
+static void draw(struct pool *pool, char *picture, char *timeless)
 {
 	picture[0] = timeless[0] = '\0';
 	if (!pool)
 		return;
-	picture_take(world, pool, true, picture);
-	picture_take(world, pool, false, timeless);
+	picture_take(pool, true, picture);
+	picture_take(pool, false, timeless);
 }
 
-static void stop(void)
-{
-	must(!raise(SIGSTOP), "raise");
-}
+struct part { /* of the child */
+	const struct kind *kind;
+	uint64_t seed;
+	const struct frozen *frozen;
+	struct shared *shared;
+};
 
-static void child_operation(const struct kind *kind, uint64_t seed, struct shared *shared)
+static void child_operation(void *arg)
 {
+	const struct part *part = arg;
+	const struct kind *kind = part->kind;
+	struct shared *shared = part->shared;
 	struct world world;
 	struct scene scene;
 
+	current = NULL;
 	world_init(&world);
-	scene_init(&scene, kind, &world, seed);
+	scene_init(&scene, kind, &world, part->seed);
 	if (kind->prepare)
 		kind->prepare(&scene);
-	if (scene.pool) /* which offsets were blocks once is not promised to outlive a daemon */
+	if (scene.pool) /* which offsets were blocks once is not promised to outlive a daemon; here, neither knows */
 		memset(scene.pool->freed, 0, sizeof(scene.pool->freed));
-	draw(&world, scene.pool, shared->before, shared->before_timeless);
+	draw(scene.pool, shared->before, shared->before_timeless);
 	tell(&scene, shared);
-	stop();
+	stepper_stop();
 	kind->run(&scene);
-	stop();
-	draw(&world, kind->flags & KIND_DESTROYS ? NULL : scene.pool, shared->after, shared->after_timeless);
+	stepper_stop();
+	draw(kind->flags & KIND_DESTROYS ? NULL : scene.pool, shared->after, shared->after_timeless);
 	tell(&scene, shared);
-	stop(); /* and be killed: what it leaves is swept up by the parent */
+	stepper_stop(); /* and be killed: what it leaves is swept up by the parent */
 }
 
-static void child_recovery(const struct frozen *frozen, struct shared *shared)
+static void child_recovery(void *arg)
 {
+	const struct part *part = arg;
 	struct segment books, data;
 	struct world world;
 	struct pool *pool;
 	char why[200];
 
+	current = NULL;
 	world_init(&world);
-	snprintf(shared->instance, sizeof(shared->instance), "%s", world.instance);
-	frozen_thaw(frozen, world.instance, false, &books, &data);
-	stop();
+	snprintf(part->shared->instance, sizeof(part->shared->instance), "%s", world.instance);
+	frozen_thaw_pool(part->frozen, world.instance, false, &books, &data);
+	stepper_stop();
 	must(!pool_recover(&pool, &world.env, books.name, why, sizeof(why)), "pool_recover");
-	stop();
+	stepper_stop();
 }
 
 /* ---- a state ---- */
@@ -207,13 +213,13 @@ static uint64_t kernel_bytes(int fd)
 	return (uint64_t)st.st_blocks * 512;
 }
 
-static void check_backing(const struct frozen *frozen, struct pool *pool)
+static void check_backing(const struct run *run, const struct frozen *frozen, struct pool *pool)
 {
 	uint64_t backed = atomic_load(&pool->backing.backed_bytes);
 
-	if (backed > frozen->data_kernel_bytes)
+	if (!run->is_recovery && backed > frozen_data(frozen)->kernel_bytes) /* or mended on the way */
 		found("its books say that %" PRIu64 " bytes are backed, the kernel had %" PRIu64, backed,
-		      frozen->data_kernel_bytes);
+		      frozen_data(frozen)->kernel_bytes);
 	if (kernel_bytes(pool_data_fd(pool)) != backed)
 		found("%" PRIu64 " bytes are backed, the kernel has %" PRIu64, backed,
 		      kernel_bytes(pool_data_fd(pool)));
@@ -227,6 +233,7 @@ static void ask_again(const struct run *run, struct pool *pool)
 
 	scene.world = (struct world *)&run->world;
 	scene.pool = pool;
+	memset(pool->freed, 0, sizeof(pool->freed));
 	scene.answer = (struct answer){0};
 	for (int i = 0; i < SCENE_N_MEMBERS; i++)
 		scene.members[i] = pool_member_of(pool, scene.sessions[i]);
@@ -234,7 +241,7 @@ static void ask_again(const struct run *run, struct pool *pool)
 	if (run->kind->flags & KIND_DESTROYS)
 		return;
 	check_books(pool);
-	picture_take(scene.world, pool, false, picture);
+	picture_take(pool, false, picture);
 	if (memcmp(&scene.answer, &run->shared->scene.answer, sizeof(scene.answer)))
 		found("asked again, it answers %d, 0x%" PRIx64 ", %" PRIu64 ", not %d, 0x%" PRIx64 ", %" PRIu64,
 		      scene.answer.r, scene.answer.offset, scene.answer.size, run->shared->scene.answer.r,
@@ -254,8 +261,8 @@ static void look_at(struct run *run, struct pool *pool, const struct frozen *fro
 	static char picture[PICTURE_BYTES];
 
 	check_books(pool);
-	check_backing(frozen, pool);
-	picture_take(&run->world, pool, true, picture);
+	check_backing(run, frozen, pool);
+	picture_take(pool, true, picture);
 	if (run->is_recovery) {
 		compare_atomic(run, picture);
 	} else if (run->kind->flags & KIND_CREATES) {
@@ -282,7 +289,7 @@ static void check_state(struct run *run, const struct frozen *frozen, bool and_a
 	run->state++;
 	world_forget_charges(&run->world);
 	/* with more memory than the books know, and with less: recovery mends both */
-	frozen_thaw(frozen, run->world.instance, run->state % 2, &books, &data);
+	frozen_thaw_pool(frozen, run->world.instance, run->state % 2, &books, &data);
 	r = pool_recover(&pool, &run->world.env, books.name, why, sizeof(why));
 	if (!r) {
 		look_at(run, pool, frozen);
@@ -303,67 +310,32 @@ static void check_state(struct run *run, const struct frozen *frozen, bool and_a
 
 /* ---- stepping ---- */
 
-/* Return: true: it was stopped by one instruction more; false: by itself */
-static bool wait_for_child(const struct run *run)
-{
-	int status;
-
-	must(waitpid(run->child, &status, 0) == run->child, "waitpid");
-	if (!WIFSTOPPED(status) || (WSTOPSIG(status) != SIGTRAP && WSTOPSIG(status) != SIGSTOP))
-		found("the process that runs it ended or crashed: status 0x%x", status);
-	return WSTOPSIG(status) == SIGTRAP;
-}
-
 static bool one_instruction(const struct run *run)
 {
-	must(!ptrace(PTRACE_SINGLESTEP, run->child, NULL, NULL), "ptrace");
-	return wait_for_child(run);
+	enum stepper_news news = stepper_instruction(run->child);
+
+	if (news == STEPPER_ENDED)
+		found("the process that runs it ended or crashed");
+	return news == STEPPER_ONE;
 }
 
 static void go_on(const struct run *run)
 {
-	must(!ptrace(PTRACE_CONT, run->child, NULL, NULL), "ptrace");
-	must(!wait_for_child(run), "the child stops by itself");
+	if (stepper_go_on(run->child) != STEPPER_STOPPED)
+		found("the process that runs it ended or crashed");
 }
 
 static void end_child(struct run *run)
 {
-	kill(run->child, SIGKILL);
-	waitpid(run->child, NULL, 0);
+	stepper_end(run->child);
 	run->child = 0;
 	watch_end(&run->watch);
 	must(segment_sweep(run->shared->instance, NULL, NULL) >= 0, "sweep");
 }
 
-/* Fork, and let the child come to its first stop. */
-static void begin_child(struct run *run, uint64_t seed, const struct frozen *frozen)
+static void begin_child(struct run *run, void (*body)(void *arg), const struct part *part)
 {
-	fflush(NULL);
-	run->child = fork();
-	must(run->child >= 0, "fork");
-	if (!run->child) {
-		current = NULL;
-		if (ptrace(PTRACE_TRACEME, 0, NULL, NULL))
-			_exit(77);
-		if (frozen)
-			child_recovery(frozen, run->shared);
-		else
-			child_operation(run->kind, seed, run->shared);
-		_exit(0);
-	}
-}
-
-static void trace_child(struct run *run)
-{
-	int status;
-
-	must(waitpid(run->child, &status, 0) == run->child, "waitpid");
-	if (WIFEXITED(status) && WEXITSTATUS(status) == 77) {
-		printf("skipped: no process can be traced here (ptrace is not allowed)\n");
-		exit(77);
-	}
-	must(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP, "the scene is made");
-	must(!ptrace(PTRACE_SETOPTIONS, run->child, NULL, (void *)(uintptr_t)PTRACE_O_EXITKILL), "ptrace");
+	run->child = stepper_begin(body, (void *)(uintptr_t)part);
 	watch_begin(&run->watch, run->shared->instance);
 }
 
@@ -386,7 +358,9 @@ static void album_add(struct album *album, const struct watch *watch)
 
 static uint64_t n_noted(const struct frozen *frozen)
 {
-	return frozen->bytes ? ((const struct ledger_header *)(const void *)frozen->bytes)->n_noted : 0;
+	const struct frozen_object *books = frozen_books(frozen);
+
+	return books ? ((const struct ledger_header *)(const void *)books->bytes)->n_noted : 0;
 }
 
 /* The state in the middle of most: recovery has most to do. */
@@ -402,12 +376,13 @@ static const struct frozen *most_noted(const struct album *album)
 
 static void step_operation(struct run *run, uint64_t seed, struct album *album, struct step_count *count)
 {
+	const struct part part = {.kind = run->kind, .seed = seed, .shared = run->shared};
+
 	run->what = "operation";
 	run->state = 0;
 	run->is_after = false;
 	run->n_freed = 0;
-	begin_child(run, seed, NULL);
-	trace_child(run);
+	begin_child(run, child_operation, &part);
 	album_add(album, &run->watch);
 	while (one_instruction(run)) {
 		count->n_instructions++;
@@ -432,9 +407,9 @@ static void expect_recovered(struct run *run, const struct frozen *frozen)
 	struct pool *pool;
 
 	world_forget_charges(&run->world);
-	frozen_thaw(frozen, run->world.instance, false, &books, &data);
+	frozen_thaw_pool(frozen, run->world.instance, false, &books, &data);
 	must(!pool_recover(&pool, &run->world.env, books.name, why, sizeof(why)), "pool_recover");
-	draw(&run->world, pool, run->shared->before, run->shared->before_timeless);
+	draw(pool, run->shared->before, run->shared->before_timeless);
 	memcpy(run->shared->after, run->shared->before, PICTURE_BYTES);
 	pool_keep(pool);
 	segment_unlink(&books);
@@ -445,20 +420,19 @@ static void expect_recovered(struct run *run, const struct frozen *frozen)
 
 static void step_recovery(struct run *run, const struct frozen *frozen, struct step_count *count)
 {
+	const struct part part = {.frozen = frozen, .shared = run->shared};
 	struct frozen state;
 
 	run->what = "recovery";
 	run->is_recovery = true;
 	run->state = 0;
 	expect_recovered(run, frozen);
-	begin_child(run, 0, frozen);
-	trace_child(run);
+	begin_child(run, child_recovery, &part);
 	while (one_instruction(run)) {
 		count->n_instructions++;
 		if (!watch_look(&run->watch))
 			continue;
 		frozen_take(&state, &run->watch);
-		state.data_kernel_bytes = UINT64_MAX; /* mended on the way: of no meaning before the end */
 		check_state(run, &state, false);
 		frozen_free(&state);
 		count->n_states++;
@@ -489,23 +463,12 @@ static void run_free(struct run *run)
 	free(run);
 }
 
-static void stay_on_one_processor(void)
-{
-	cpu_set_t set;
-	int cpu = sched_getcpu();
-
-	CPU_ZERO(&set);
-	CPU_SET((size_t)(cpu < 0 ? 0 : cpu), &set);
-	(void)sched_setaffinity(0, sizeof(set), &set); /* or it takes longer */
-}
-
 void step_kind(const struct kind *kind, uint64_t seed, bool recovery_too, struct step_count *operation,
 	       struct step_count *recovery)
 {
 	struct run *run = run_new(kind);
 	struct album album = {0};
 
-	stay_on_one_processor();
 	signal(SIGSEGV, on_crash);
 	signal(SIGBUS, on_crash);
 	signal(SIGABRT, on_crash);

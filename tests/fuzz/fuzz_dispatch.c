@@ -1,19 +1,23 @@
 // SPDX-License-Identifier: MIT
 /*
  * Any sequence of messages of two peers is answered by whole replies, leaves books without a fault, and gives everything
- * back in the end; with and without memory.
+ * back in the end; with and without memory, over broken connections and restarts, whatever a client stores where it may.
  *
  * Every input meets a fresh registry: ids and offsets are the same each time, so that a found crash is found again.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "proto/frame.h"
+#include "proto/lease.h"
 #include "proto/mempool.pb-c.h"
 #include "server/dispatch.h"
 #include "server/session.h"
+#include "server/watch.h"
 #include "tests/fuzz/fuzz.h"
 
 #define REQUIRE(condition) ((condition) ? (void)0 : abort())
@@ -56,7 +60,22 @@ void *__wrap_realloc(void *old, size_t n)
 
 /* ---- a daemon without sockets ---- */
 
+struct world;
+
+struct client { /* a process, and its connection of the moment */
+	struct peer peer;
+	bool is_closed; /* its connection is; it may make another one */
+	struct world *world;
+	uint64_t id;  /* of its last message */
+	int lock_fd;  /* its liveness object; -1: none */
+	int lease_fd; /* the lease segment that it was given last; -1: none */
+};
+
 struct world {
+	uint8_t conditions;
+	bool is_late;	   /* whoever wants to resume has to wait */
+	bool is_scribbled; /* a lease segment says what a client wants: checks may find that */
+	char instance[64];
 	struct limits limits;
 	struct registry *registry;
 	struct sessions sessions;
@@ -64,61 +83,140 @@ struct world {
 	struct services services;
 	struct arena arena;
 	struct dispatch dispatch;
-	struct peer peers[N_PEERS];
-	bool is_closed[N_PEERS];
+	struct watch watch; /* of each session, if they are watched: an end could be seen; nothing else is read of it */
+	struct client clients[N_PEERS];
 };
 
-static int refuse_begin(struct peer *peer)
+static_assert(sizeof(FUZZ_TOKEN) - 1 == DIRECTORY_TOKEN_BYTES, "a token");
+
+static void set_token(struct session *session)
 {
-	(void)peer;
-	return -EMFILE;
+	memcpy(session->token, FUZZ_TOKEN, DIRECTORY_TOKEN_BYTES);
 }
 
-static void open_peer(struct world *world, int i, uint8_t conditions)
+static void watch(struct world *world, struct session *session)
 {
-	struct peer *peer = &world->peers[i];
-	uint32_t *groups = malloc(2 * sizeof(*groups));
+	if (world->conditions & FUZZ_CONDITION_WATCHED)
+		session_set_home(session, world, &world->watch);
+}
+
+static struct client *client_of(struct peer *peer)
+{
+	return (void *)((char *)peer - offsetof(struct client, peer));
+}
+
+static int begun(struct peer *peer)
+{
+	struct world *world = client_of(peer)->world;
+
+	if (world->conditions & FUZZ_CONDITION_REFUSE_BEGIN)
+		return -EMFILE;
+	watch(world, peer->session);
+	return 0;
+}
+
+/* As the watch does it, but that what the old connection had running is through at once, or (late) never. */
+static int resume(struct peer *peer, struct session *session, void *home)
+{
+	struct world *world = client_of(peer)->world;
+
+	(void)home;
+	if (world->is_late)
+		return DISPATCH_E_LATER;
+	if (!session_is_of(session, &peer->identity))
+		return -EACCES;
+	for (int i = 0; i < N_PEERS; i++) {
+		if (world->clients[i].peer.session == session) {
+			world->clients[i].peer.session = NULL;
+			world->clients[i].is_closed = true;
+		}
+	}
+	watch(world, session);
+	atomic_store(&session->state, SESSION_ACTIVE);
+	return 0;
+}
+
+static void connect_client(struct world *world, struct client *client)
+{
+	bool is_second = client != world->clients;
+	uint32_t *groups = __real_malloc(2 * sizeof(*groups));
 
 	REQUIRE(groups);
 	groups[0] = 100;
 	groups[1] = 101;
-	*peer = (struct peer){
-		.identity = {.uid = i ? OTHER_UID : geteuid(),
-			     .gid = i ? OTHER_UID : getegid(),
+	client->is_closed = false;
+	client->peer = (struct peer){
+		.identity = {.uid = is_second ? OTHER_UID : geteuid(),
+			     .gid = is_second ? OTHER_UID : getegid(),
 			     .groups = groups,
 			     .n_groups = 2,
 			     .pid = getpid(),
 			     .command = "fuzz"},
-		.begun = conditions & FUZZ_CONDITION_REFUSE_BEGIN ? refuse_begin : NULL,
+		.begun = begun,
+		.resume = resume,
 	};
-	peer->account = quota_account_of(registry_quota(world->registry), peer->identity.uid);
-	REQUIRE(peer->account);
+	client->peer.account = quota_account_of(registry_quota(world->registry), client->peer.identity.uid);
+	REQUIRE(client->peer.account);
+}
+
+/* Its session stays, unless it has ended. */
+static void disconnect_client(struct client *client)
+{
+	struct session *session = client->peer.session;
+
+	if (session && session->is_ended)
+		session_free(session);
+	else if (session)
+		atomic_store(&session->state, SESSION_AWAY);
+	client->peer.session = NULL;
+	client->is_closed = true;
+	peer_deinit(&client->peer);
+}
+
+static void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+static void start_daemon(struct world *world)
+{
+	const struct registry_config config = {.instance = world->instance,
+					       .budget_bytes = 16 * MIB,
+					       .decay_ms = 1000,
+					       .quota_limit = {MIB, 2, 1, 64, 4}};
+	int n_swept;
+
+	REQUIRE(!registry_open(&world->registry, &config, &n_swept) && !n_swept);
+	REQUIRE(!registry_recovery(world->registry)->n_refused);
+	REQUIRE(!sessions_init(&world->sessions, world->registry));
+	REQUIRE(!sessions_recover(&world->sessions, world->instance));
+	world->services = (struct services){
+		.registry = world->registry,
+		.sessions = &world->sessions,
+		.instance = world->instance,
+		.loop_connections = world->loop_connections,
+		.n_loops = N_PEERS,
+		.is_stopping = world->conditions & FUZZ_CONDITION_STOPPING,
+	};
 }
 
 static void open_world(struct world *world, uint8_t conditions)
 {
-	static char instance[64];
-	struct registry_config config = {
-		.instance = instance, .budget_bytes = 16 * MIB, .decay_ms = 1000, .quota_limit = {MIB, 2, 1, 64, 4}};
-	int n_swept;
-
-	snprintf(instance, sizeof(instance), "fuzz-%d", (int)getpid());
+	snprintf(world->instance, sizeof(world->instance), "fuzz-%d", (int)getpid());
+	world->conditions = conditions;
+	world->watch.pidfd = STDIN_FILENO;
 	limits_default(&world->limits);
-	REQUIRE(!registry_open(&world->registry, &config, &n_swept));
-	REQUIRE(!sessions_init(&world->sessions, world->registry));
-	world->services = (struct services){
-		.registry = world->registry,
-		.sessions = &world->sessions,
-		.instance = instance,
-		.loop_connections = world->loop_connections,
-		.n_loops = N_PEERS,
-	};
+	start_daemon(world);
 	REQUIRE(!arena_init(&world->arena, world->limits.decode_arena,
 			    conditions & FUZZ_CONDITION_FEW_OBJECTS ? 6 : world->limits.decode_objects));
 	world->dispatch =
 		(struct dispatch){.services = &world->services, .limits = &world->limits, .arena = &world->arena};
-	for (int i = 0; i < N_PEERS; i++)
-		open_peer(world, i, conditions);
+	for (int i = 0; i < N_PEERS; i++) {
+		world->clients[i] = (struct client){.world = world, .lock_fd = -1, .lease_fd = -1};
+		connect_client(world, &world->clients[i]);
+	}
 }
 
 static void check_pools(struct world *world)
@@ -132,7 +230,7 @@ static void check_pools(struct world *world)
 
 		pool_stats(pools[i], &stats);
 		REQUIRE(stats.used + stats.free + stats.leased_idle == stats.total);
-		if (pool_check(pools[i], faults, 4)) {
+		if (pool_check(pools[i], faults, 4) && !world->is_scribbled) {
 			fprintf(stderr, "pool %u at 0x%llx: %s\n", i, (unsigned long long)faults[0].offset,
 				faults[0].what);
 			abort();
@@ -141,17 +239,48 @@ static void check_pools(struct world *world)
 	}
 }
 
+static void restart(struct world *world)
+{
+	struct session *session, *next;
+
+	for (int i = 0; i < N_PEERS; i++)
+		disconnect_client(&world->clients[i]);
+	while ((session = sessions_first(&world->sessions))) {
+		session_set_home(session, NULL, NULL);
+		session_keep(session);
+		session_free(session);
+	}
+	sessions_deinit(&world->sessions);
+	registry_keep(world->registry);
+	start_daemon(world);
+	for (session = sessions_first(&world->sessions); session; session = next) {
+		next = sessions_next(&world->sessions, session);
+		set_token(session);
+		if (atomic_load(&session->state) == SESSION_ENDING) {
+			session_end(session);
+			session_free(session);
+		}
+	}
+	check_pools(world);
+	for (int i = 0; i < N_PEERS; i++)
+		connect_client(world, &world->clients[i]);
+}
+
 static void close_world(struct world *world)
 {
+	struct session *session;
+
 	for (int i = 0; i < N_PEERS; i++) {
-		if (world->peers[i].session) {
-			session_end(world->peers[i].session);
-			session_free(world->peers[i].session);
-		}
-		for (int kind = QUOTA_SESSIONS; kind <= QUOTA_SESSIONS; kind++)
-			REQUIRE(!world->peers[i].account->used[kind]);
-		peer_deinit(&world->peers[i]);
+		disconnect_client(&world->clients[i]);
+		close_fd(&world->clients[i].lock_fd);
+		close_fd(&world->clients[i].lease_fd);
 	}
+	while ((session = sessions_first(&world->sessions))) {
+		session_end(session);
+		session_free(session);
+	}
+	for (int i = 0; i < N_PEERS; i++)
+		REQUIRE(!world->clients[i].peer.account->used[QUOTA_SESSIONS]);
 	check_pools(world);
 	arena_deinit(&world->arena);
 	sessions_deinit(&world->sessions);
@@ -170,13 +299,31 @@ static uint64_t id_of(const uint8_t *message, size_t n_bytes)
 	return id;
 }
 
+/* What the client keeps of a reply, and of the descriptor that came with it. */
+static void take_reply(struct client *client, const Mempool__Wire__Reply *reply, struct reply_buffer *out)
+{
+	int *fd = NULL;
+
+	if (reply->result_case == MEMPOOL__WIRE__REPLY__RESULT_HELLO) {
+		fd = &client->lock_fd;
+		set_token(client->peer.session);
+	} else if (reply->result_case == MEMPOOL__WIRE__REPLY__RESULT_HEAP) {
+		fd = &client->lease_fd;
+	}
+	if (fd && out->fd >= 0) {
+		close_fd(fd);
+		*fd = out->fd;
+		out->fd = -1;
+	}
+}
+
 /* Of one request at most one reply, whole, with its id and with the descriptor that it speaks of. */
-static void check_reply(const struct reply_buffer *out, int result, uint64_t id)
+static void check_reply(struct client *client, struct reply_buffer *out, int result, uint64_t id)
 {
 	Mempool__Wire__Reply *reply;
 	uint32_t n_frame;
 
-	if (result < 0 || result == DISPATCH_E_SLOW) {
+	if (result < 0 || result == DISPATCH_E_SLOW || result == DISPATCH_E_LATER) {
 		REQUIRE(out->n_bytes == 0 && out->fd < 0);
 		return;
 	}
@@ -187,33 +334,38 @@ static void check_reply(const struct reply_buffer *out, int result, uint64_t id)
 	REQUIRE(reply->status <= 0 && (!reply->status || (reply->message && *reply->message)));
 	REQUIRE(reply->id == id || (!reply->id && result == DISPATCH_E_CLOSE));
 	REQUIRE((reply->n_fds != 0) == (out->fd >= 0));
+	take_reply(client, reply, out);
 	mempool__wire__reply__free_unpacked(reply, NULL);
 }
 
-static void run_message(struct world *world, int i, const uint8_t *message, size_t n_bytes, uint8_t step, uint8_t nth)
+static void run_message(struct client *client, const uint8_t *message, size_t n_bytes, uint8_t step, uint8_t nth)
 {
+	struct world *world = client->world;
 	struct reply_buffer out = REPLY_BUFFER_NULL;
 	uint64_t id = id_of(message, n_bytes);
 	int r;
 
+	world->is_late = step & FUZZ_STEP_NOW;
 	fail_at = step & FUZZ_STEP_BREAK ? nth : 0;
-	r = dispatch_request(&world->dispatch, &world->peers[i], message, n_bytes, 0, &out);
+	r = dispatch_request(&world->dispatch, &client->peer, message, n_bytes, 0, &out);
 	if (r == DISPATCH_E_SLOW && !(step & FUZZ_STEP_NOW)) {
 		REQUIRE(out.n_bytes == 0 && out.fd < 0);
-		r = dispatch_request(&world->dispatch, &world->peers[i], message, n_bytes, DISPATCH_MAY_BLOCK, &out);
+		r = dispatch_request(&world->dispatch, &client->peer, message, n_bytes, DISPATCH_MAY_BLOCK, &out);
 		REQUIRE(r != DISPATCH_E_SLOW);
 	}
 	fail_at = 0;
-	check_reply(&out, r, id);
+	check_reply(client, &out, r, id);
 	if (r == DISPATCH_E_CLOSE || r < 0)
-		world->is_closed[i] = true;
+		client->is_closed = true;
+	if (client->id < client->peer.last_id)
+		client->id = client->peer.last_id;
 	reply_buffer_deinit(&out);
 }
 
 /* The last value of a field counts, so an id behind the message is its id, unless the message ends in the middle. */
-static void run_with_id(struct world *world, int i, const uint8_t *message, size_t n_bytes, uint8_t step, uint8_t nth)
+static void run_with_id(struct client *client, const uint8_t *message, size_t n_bytes, uint8_t step, uint8_t nth)
 {
-	uint64_t id = world->peers[i].last_id + 1;
+	uint64_t id = step & FUZZ_STEP_AGAIN ? client->id : client->id + 1;
 	uint8_t *copy = __real_malloc(n_bytes + 1 + 10);
 
 	REQUIRE(copy);
@@ -222,16 +374,53 @@ static void run_with_id(struct world *world, int i, const uint8_t *message, size
 	for (; id >= 0x80; id >>= 7)
 		copy[n_bytes++] = (uint8_t)(id | 0x80);
 	copy[n_bytes++] = (uint8_t)id;
-	run_message(world, i, copy, n_bytes, step, nth);
+	run_message(client, copy, n_bytes, step, nth);
 	free(copy);
+}
+
+/* What a client may do to the lease segment without asking; where things are it finds as a client does. */
+static void scribble(struct client *client, const uint8_t *data, size_t n_bytes)
+{
+	struct lease_header header;
+	struct fuzz_scribble what;
+	struct stat st;
+
+	if (client->lease_fd < 0 || n_bytes != sizeof(what))
+		return;
+	memcpy(&what, data, sizeof(what));
+	REQUIRE(!fstat(client->lease_fd, &st));
+	REQUIRE(pread(client->lease_fd, &header, sizeof(header), 0) == (ssize_t)sizeof(header));
+	const uint64_t parts[FUZZ_PART_N] = {header.words_at, header.slabs_at, header.pages_at, header.heaps_at, 0};
+	uint64_t at = parts[what.part % FUZZ_PART_N] + (what.at & ~1u);
+
+	if (at >= (uint64_t)st.st_size) /* the header says what a client stored there */
+		return;
+	REQUIRE(pwrite(client->lease_fd, &what.word, sizeof(what.word), (off_t)at) == (ssize_t)sizeof(what.word));
+	client->world->is_scribbled = true;
+}
+
+/* What happens before the message is there. */
+static void run_event(struct client *client, uint8_t step)
+{
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1};
+
+	/* Of the open file, not of the process: the daemon, which is in this process, must see it as another's. */
+	if (step & FUZZ_STEP_LOCK && client->lock_fd >= 0)
+		REQUIRE(!fcntl(client->lock_fd, F_OFD_SETLK, &lock));
+	if (step & FUZZ_STEP_RESTART) {
+		restart(client->world);
+	} else if (step & FUZZ_STEP_BROKEN) {
+		disconnect_client(client);
+		connect_client(client->world, client);
+	}
 }
 
 /* Return: bytes taken; 0: no whole step is left. */
 static size_t run_step(struct world *world, const uint8_t *data, size_t n_left)
 {
+	struct client *client;
 	uint8_t step, nth = 0;
 	size_t at = 0, n_message;
-	int i;
 
 	if (n_left < 4)
 		return 0;
@@ -244,13 +433,16 @@ static size_t run_step(struct world *world, const uint8_t *data, size_t n_left)
 	at += 2;
 	if (n_message > n_left - at)
 		n_message = n_left - at;
-	i = step & FUZZ_STEP_SECOND;
-	if (world->is_closed[i])
-		return at + n_message;
-	if (step & FUZZ_STEP_RAW)
-		run_message(world, i, data + at, n_message, step, nth);
+	client = &world->clients[step & FUZZ_STEP_SECOND];
+	run_event(client, step);
+	if ((step & FUZZ_STEP_SCRIBBLE) == FUZZ_STEP_SCRIBBLE)
+		scribble(client, data + at, n_message);
+	else if (client->is_closed)
+		;
+	else if (step & FUZZ_STEP_RAW)
+		run_message(client, data + at, n_message, step, nth);
 	else
-		run_with_id(world, i, data + at, n_message, step, nth);
+		run_with_id(client, data + at, n_message, step, nth);
 	return at + n_message;
 }
 

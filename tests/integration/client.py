@@ -285,6 +285,7 @@ def figures(a, pool):
     picture = a.ask(visualize=wire.Visualize(pool=pool.id, cells=64, max_gaps=3, max_holders=4)).visualize
     assert len(picture.cell_used) == len(picture.cell_holder) <= 64
     assert sum(picture.cell_used) == picture.stats.used == stats.used
+    assert len(picture.cell_idle) == len(picture.cell_used) and sum(picture.cell_idle) == stats.leased_idle
     assert len(picture.gaps) == 3 and picture.gaps_left_out == stats.gaps - 3
     assert picture.gaps[0].size >= picture.gaps[1].size >= picture.gaps[2].size
     assert [(h.session, h.blocks, h.pid) for h in picture.holders] == [(a.hello.session, 5, os.getpid())]
@@ -328,7 +329,7 @@ def figures(a, pool):
     refused(errno.ENOSPC, a.ask, resize_pool=wire.ResizePool(pool=small.id, size=1 << 20))
     refused(errno.ENOTEMPTY, a.ask, destroy_pool=wire.DestroyPool(name=b"small", if_empty=True))
     warning = a.ask(destroy_pool=wire.DestroyPool(name=b"small")).message
-    assert "65536" in warning, warning
+    assert "64.0 KiB" in warning, warning
     refused(errno.ESTALE, small.alloc, 1)
     assert small.memory[last.offset:last.offset + 1] == b"x", "a mapping stays readable"
     print(f"pools: grown while mapped, destroyed with the warning: {warning}")

@@ -36,6 +36,33 @@ static void test_published_outlives_its_session_and_is_found(void **state)
 	assert_int_equal(used_now(), 0);
 }
 
+/* Slots of a heap and others; more than go out at once; in their midst what cannot be published. */
+static void test_publish_of_a_batch_publishes_all_it_can(void **state)
+{
+	enum {
+		N = 1000
+	};
+	mempool_offset offsets[N + 2];
+
+	(void)state;
+	open_other();
+	for (int i = 0; i < N; i++)
+		offsets[i] = mempool_alloc(theirs, 100);
+	offsets[N] = offsets[N - 1];
+	offsets[N - 1] = mempool_alloc(pool, 64);
+	offsets[N + 1] = 16;
+	assert_int_equal(mempool_publish_batch(theirs, N + 2, offsets), -EPERM);
+	assert_non_null(strstr(mempool_last_error(), "publishing 0x"));
+	assert_int_equal(mempool_publish_batch(theirs, 1, offsets + N + 1), -EFAULT);
+	assert_int_equal(mempool_publish_batch(theirs, 0, NULL), 0);
+	assert_int_equal(mempool_publish_batch(theirs, 1, NULL), -EINVAL);
+	assert_int_equal(mempool_publish_batch(NULL, 1, offsets), -EINVAL);
+	close_other();
+	assert_true(await_used(N * 112 + 64));
+	assert_int_equal(mempool_free_batch(pool, N + 1, offsets), 0);
+	assert_true(await_used(0));
+}
+
 static void test_last_hold_frees_whoever_has_it(void **state)
 {
 	mempool_offset offset = mempool_alloc(pool, 64), acquired;
@@ -105,6 +132,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_published_outlives_its_session_and_is_found),
+		TEST(test_publish_of_a_batch_publishes_all_it_can),
 		TEST(test_last_hold_frees_whoever_has_it),
 		TEST(test_retain_by_its_owner_counts_apart),
 		TEST(test_take_hands_over_exactly_once),

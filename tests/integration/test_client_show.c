@@ -56,13 +56,18 @@ static void test_stats_of_callers_of_other_ages(void **state)
 	assert_true(total_only == 1u << 20);
 }
 
-static void draw(enum mempool_format format, char *out, size_t n_out)
+static void draw_with(enum mempool_format format, uint32_t color, char *out, size_t n_out)
 {
-	struct mempool_visualize_options options = {.struct_size = sizeof(options), .format = format};
+	struct mempool_visualize_options options = {.struct_size = sizeof(options), .format = format, .color = color};
 	FILE *stream = fmemopen(out, n_out, "w");
 
 	assert_int_equal(mempool_pool_visualize(pool, stream, &options), 0);
 	fclose(stream);
+}
+
+static void draw(enum mempool_format format, char *out, size_t n_out)
+{
+	draw_with(format, 0, out, n_out);
 }
 
 static void test_visualize_draws_in_every_format(void **state)
@@ -78,6 +83,40 @@ static void test_visualize_draws_in_every_format(void **state)
 	assert_non_null(strstr(out, "█"));
 	draw(MEMPOOL_FORMAT_JSON, out, sizeof(out));
 	assert_non_null(strstr(out, "\"total\":1048576"));
+}
+
+static void test_visualize_tells_idle_slots_from_gaps_and_holders_apart(void **state)
+{
+	static char out[1 << 16];
+	static mempool_offset offsets[20000];
+	struct mempool_client *other;
+	struct mempool_pool *theirs;
+
+	(void)state;
+	make_pool(8u << 20, NULL);
+	assert_int_equal(mempool_connect(&other, world.socket), 0);
+	assert_int_equal(mempool_pool_open(other, "p", &theirs), 0);
+	draw(MEMPOOL_FORMAT_ASCII, out, sizeof(out));
+	assert_null(strstr(out, "idle"));
+	assert_non_null(strstr(out, " 1 other session\n"));
+	for (int i = 0; i < 20000; i++)
+		assert_true(offsets[i] = mempool_alloc(pool, 100));
+	assert_true(mempool_alloc(theirs, 1000000));
+	assert_int_equal(mempool_free_batch(pool, 19999, offsets), 0);
+	draw(MEMPOOL_FORMAT_ASCII, out, sizeof(out));
+	assert_non_null(strstr(out, ". free  - idle in slabs  a < half"));
+	assert_non_null(strstr(out, "idle in slabs: "));
+	assert_non_null(strstr(out, "----")); /* on the map */
+	assert_non_null(strstr(out, "...."));
+	assert_non_null(strstr(out, "AAAA"));
+	assert_non_null(strstr(out, "\n  B "));
+	draw(MEMPOOL_FORMAT_UNICODE, out, sizeof(out));
+	assert_non_null(strstr(out, "· free  ╌ idle in slabs  a < half"));
+	assert_null(strstr(out, "█"));
+	draw_with(MEMPOOL_FORMAT_UNICODE, 1, out, sizeof(out));
+	assert_non_null(strstr(out, "█"));
+	mempool_pool_close(theirs);
+	mempool_disconnect(other);
 }
 
 static void test_visualize_says_when_the_stream_is_full(void **state)
@@ -141,6 +180,7 @@ int main(void)
 		TEST(test_lists_and_infos_tell_the_truth),
 		TEST(test_stats_of_callers_of_other_ages),
 		TEST(test_visualize_draws_in_every_format),
+		TEST(test_visualize_tells_idle_slots_from_gaps_and_holders_apart),
 		TEST(test_visualize_says_when_the_stream_is_full),
 		TEST(test_large_maps_draw_within_a_second),
 		TEST(test_map_of_a_million_blocks_is_summarised_by_the_daemon),

@@ -345,6 +345,8 @@ static void *run_thread(void *arg)
 		note(is_mine(moved, value) && !mempool_free(pool, moved), KIND(FREE));
 		for (int i = 0; !r && i < 5; i++)
 			note(is_mine(batch[i], value), 0);
+		note(!mempool_publish_batch(pool, 5, batch), KIND(PUBLISH));
+		atomic_fetch_add(&n_done[KIND(PUBLISH)], 4); /* each is a request */
 		note(!mempool_free_batch(pool, 5, batch), KIND(FREE_BATCH));
 	}
 	return NULL;
@@ -352,8 +354,8 @@ static void *run_thread(void *arg)
 
 static void crowd(unsigned every, int away_ms)
 {
-	static const unsigned ops[] = {KIND(ALLOC),  KIND(ALLOC_BATCH), KIND(REALLOC),
-				       KIND(RETAIN), KIND(FREE),	KIND(FREE_BATCH)};
+	static const unsigned ops[] = {KIND(ALLOC), KIND(ALLOC_BATCH), KIND(REALLOC), KIND(RETAIN),
+				       KIND(FREE),  KIND(FREE_BATCH),  KIND(PUBLISH)};
 	pthread_t threads[N_THREADS];
 	uint64_t before[FAKE_N_KINDS];
 
@@ -484,6 +486,33 @@ static void test_silent_daemon_is_told(void **state)
 	while (fake_live(&fake))
 		assert_int_equal(do_stats(), 0);
 	assert_int_equal(fake_count(&fake, KIND(FREE)), 1);
+}
+
+/* Of as many requests as go out at once, and more: each that was on its way is done once, and the time of one is all it takes. */
+static void test_absent_daemon_ends_a_batch_once(void **state)
+{
+	enum {
+		N = 200
+	};
+	mempool_offset offsets[N];
+	uint64_t before = fake_count(&fake, KIND(PUBLISH)), n_published;
+	size_t sizes[N];
+
+	(void)state;
+	for (int i = 0; i < N; i++)
+		sizes[i] = 1;
+	assert_int_equal(mempool_alloc_batch(pool, N, sizes, offsets), 0);
+	assert_int_equal(mempool_set_timeout(client, 60), 0);
+	fake_go(&fake);
+	assert_int_equal(mempool_publish_batch(pool, N, offsets), -EHOSTDOWN);
+	fake_come(&fake);
+	assert_int_equal(mempool_set_timeout(client, PATIENT_MS), 0);
+	assert_int_equal(do_stats(), 0);
+	n_published = fake_count(&fake, KIND(PUBLISH)) - before;
+	assert_true(n_published <= FAKE_RING);
+	assert_int_equal(mempool_publish_batch(pool, N, offsets), 0);
+	assert_int_equal(fake_count(&fake, KIND(PUBLISH)) - before - n_published, N);
+	assert_int_equal(mempool_free_batch(pool, N, offsets), 0);
 }
 
 static void test_frees_are_queued_and_done_once(void **state)
@@ -847,6 +876,7 @@ int main(void)
 		TEST(test_late_success_is_given_back),
 		TEST(test_long_batch_is_given_back_in_pieces),
 		TEST(test_silent_daemon_is_told),
+		TEST(test_absent_daemon_ends_a_batch_once),
 		TEST(test_frees_are_queued_and_done_once),
 		TEST(test_timeout_of_0_never_waits_and_still_resumes),
 		TEST(test_timeout_of_minus_1_waits_for_ever),

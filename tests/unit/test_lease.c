@@ -457,6 +457,40 @@ static void test_lease_stats_add_up(void **state)
 	lease_world_deinit(&t);
 }
 
+static void test_lease_cells_tell_live_slots_from_idle_ones_and_gaps(void **state)
+{
+	enum {
+		N_CELLS = 100
+	};
+	uint64_t used[N_CELLS], idle[N_CELLS], n_used = 0, n_idle = 0;
+	uint32_t holder[N_CELLS];
+	struct pool_holder holders[N_CLIENTS];
+	struct pool_cells cells = {.n = N_CELLS, .used = used, .idle = idle, .holder = holder, .holders = holders};
+	struct pool_stats stats;
+	struct lease_world t;
+
+	(void)state;
+	lease_world_init(&t, 4u << 20, 0);
+	for (int i = 0; i < 100; i++)
+		client_alloc(&t, 0, 1000);
+	client_alloc(&t, 1, 64);
+	world_alloc(t.members[2], 300000);
+	cells.n_holders = pool_holders(t.pool, holders, N_CLIENTS);
+	memset(idle, 0xff, sizeof(idle));
+	pool_draw(t.pool, &cells);
+	for (uint32_t i = 0; i < cells.n; i++) {
+		assert_true(used[i] + idle[i] <= cells.cell_bytes);
+		assert_int_equal(holder[i] != 0, used[i] != 0);
+		n_used += used[i];
+		n_idle += idle[i];
+	}
+	stats = world_stats(t.pool);
+	assert_true(stats.leased_idle != 0);
+	assert_int_equal(n_used, stats.used);
+	assert_int_equal(n_idle, stats.leased_idle);
+	lease_world_deinit(&t);
+}
+
 static void test_lease_quota_counts_slabs(void **state)
 {
 	struct lease_world t;
@@ -529,6 +563,7 @@ int main(void)
 		cmocka_unit_test(test_lease_numbers_wait_in_quarantine),
 		cmocka_unit_test(test_lease_restart_keeps_words),
 		cmocka_unit_test(test_lease_stats_add_up),
+		cmocka_unit_test(test_lease_cells_tell_live_slots_from_idle_ones_and_gaps),
 		cmocka_unit_test(test_lease_quota_counts_slabs),
 		cmocka_unit_test(test_lease_truncated_segment_is_damage_not_death),
 		cmocka_unit_test(test_lease_punched_words_are_damage),
