@@ -14,6 +14,8 @@
 
 #define PATTERN 0xCC /* new memory */
 
+#define TOUCH_BYTES (UINT64_C(32) << 10) /* simply picked: worth a system call instead of some faults */
+
 #define COLD __attribute__((noinline, cold)) /* keeps the common path free of its registers */
 
 #define LEASE_ALIGNMENT_MAX LEASE_PAGE_BYTES /* slabs begin at pages */
@@ -35,8 +37,11 @@ static __attribute__((noinline)) mempool_offset filled(const struct mempool_pool
 	return offset;
 }
 
+/* A new block, by request. */
 static void prepare(const struct mempool_pool *pool, uint64_t offset, uint64_t size)
 {
+	if (pool->fill != MEMPOOL_FILL_NONE && size >= TOUCH_BYTES)
+		mapping_touch(pool->base, pool->n_bytes, offset, size);
 	fill(pool, offset, size);
 	if (pool->guard)
 		guard_paint(pool, offset, size);

@@ -41,7 +41,7 @@ static int make_handle(struct mempool_client *client, struct call *call, const c
 	pool->n_bytes = pool->mapping->n_bytes;
 	atomic_init(&pool->n_known, atomic_load_explicit(&pool->mapping->n_known, memory_order_relaxed));
 	if (reply->info->lease != MEMPOOL__WIRE__LEASE__LEASE_OFF)
-		pool->heaps = heaps_open(client, pool->id, pool->n_bytes);
+		pool->heaps = heaps_open(client, pool->id, pool->base, pool->n_bytes);
 	pool->slot = pool->guard ? 0 : heaps_slot(pool->heaps);
 	text_copy(pool->name, sizeof(pool->name), reply->info->name);
 	if (*pool->name)
