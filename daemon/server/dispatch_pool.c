@@ -274,6 +274,8 @@ static int open_found(struct request *request, struct pool *pool)
 
 	if (!pool_may_open(pool, &request->session->identity))
 		return refuse_pool(request, POOL_E_NOT_ALLOWED, pool, "opening");
+	if (!(request->flags & DISPATCH_MAY_BLOCK) && pool_is_long_to_read(pool)) /* for its figures in the answer */
+		return DISPATCH_E_SLOW;
 	r = join(request, pool, &fd);
 	if (r == SESSION_E_FULL && !(request->flags & DISPATCH_MAY_BLOCK))
 		return DISPATCH_E_SLOW;
@@ -467,6 +469,8 @@ int run_resize_pool(struct request *request)
 		return request_refuse(request, -EINVAL, "growing a pool: a size of 0 would hold nothing; give a size");
 	if (!pool_may_manage(member->pool, &request->session->identity))
 		return refuse_pool(request, POOL_E_NOT_ALLOWED, member->pool, "growing");
+	if (!(request->flags & DISPATCH_MAY_BLOCK) && pool_is_long_to_read(member->pool))
+		return DISPATCH_E_SLOW;
 	r = pool_resize(member->pool, member, resize->size, request->flags);
 	if (r)
 		return refuse_resize(request, r, member->pool, resize->size);
