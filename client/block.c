@@ -14,6 +14,8 @@
 
 #define PATTERN 0xCC /* new memory */
 
+#define TOUCH_BYTES (UINT64_C(32) << 10) /* simply picked: worth a system call instead of some faults */
+
 #define COLD __attribute__((noinline, cold)) /* keeps the common path free of its registers */
 
 #define LEASE_ALIGNMENT_MAX LEASE_PAGE_BYTES /* slabs begin at pages */
@@ -35,8 +37,11 @@ static __attribute__((noinline)) mempool_offset filled(const struct mempool_pool
 	return offset;
 }
 
+/* A new block, by request. */
 static void prepare(const struct mempool_pool *pool, uint64_t offset, uint64_t size)
 {
+	if (pool->fill != MEMPOOL_FILL_NONE && size >= TOUCH_BYTES)
+		mapping_touch(pool->base, pool->n_bytes, offset, size);
 	fill(pool, offset, size);
 	if (pool->guard)
 		guard_paint(pool, offset, size);
@@ -167,6 +172,7 @@ static COLD mempool_offset alloc_long_way(struct mempool_pool *pool, size_t size
 {
 	mempool_offset offset = MEMPOOL_NULL;
 	int r;
+	POOL_CALL(pool);
 
 	if (pool_check_handle(pool, "alloc"))
 		return no_block(-EINVAL);
@@ -292,6 +298,7 @@ int mempool_alloc_batch(struct mempool_pool *pool, size_t n, const size_t sizes[
 {
 	mempool_offset *offsets;
 	int r = pool_check_handle(pool, "alloc of a batch");
+	POOL_CALL(pool);
 
 	if (r || !n)
 		return r;
@@ -396,6 +403,7 @@ static int free_guarded(struct mempool_pool *pool, uint64_t offset)
 static COLD int free_long_way(struct mempool_pool *pool, uint64_t offset)
 {
 	int r;
+	POOL_CALL(pool);
 
 	if (pool_check_handle(pool, "free"))
 		return -EINVAL;
@@ -494,6 +502,7 @@ int mempool_free_batch(struct mempool_pool *pool, size_t n, const mempool_offset
 	struct outcome outcome = {0};
 	size_t n_others = 0;
 	int r = pool_check_handle(pool, "free of a batch");
+	POOL_CALL(pool);
 
 	if (r || !n)
 		return r;
@@ -625,6 +634,7 @@ mempool_offset mempool_realloc(struct mempool_pool *pool, mempool_offset offset,
 {
 	mempool_offset moved_to;
 	int r;
+	POOL_CALL(pool);
 
 	if (pool_check_handle(pool, "realloc"))
 		return no_block(-EINVAL);
@@ -644,6 +654,7 @@ int mempool_publish(struct mempool_pool *pool, mempool_offset offset, const char
 {
 	Mempool__Wire__Publish publish = MEMPOOL__WIRE__PUBLISH__INIT;
 	REQUEST(request, PUBLISH, publish, publish);
+	POOL_CALL(pool);
 
 	if (pool_check_handle(pool, "publish"))
 		return -EINVAL;
@@ -701,6 +712,7 @@ static int find(struct mempool_pool *pool, const char *name, bool retain, const 
 	Mempool__Wire__Block block = MEMPOOL__WIRE__BLOCK__INIT;
 	int r;
 	REQUEST(request, FIND, find, find);
+	POOL_CALL(pool);
 
 	if (pool_check_handle(pool, asked))
 		return -EINVAL;
@@ -729,6 +741,7 @@ int mempool_retain(struct mempool_pool *pool, mempool_offset offset)
 {
 	Mempool__Wire__Retain retain = MEMPOOL__WIRE__RETAIN__INIT;
 	REQUEST(request, RETAIN, retain, retain);
+	POOL_CALL(pool);
 
 	if (pool_check_handle(pool, "retain"))
 		return -EINVAL;
@@ -742,6 +755,7 @@ int mempool_take(struct mempool_pool *pool, mempool_offset offset, uint64_t from
 	Mempool__Wire__Take take = MEMPOOL__WIRE__TAKE__INIT;
 	int r;
 	REQUEST(request, TAKE, take, take);
+	POOL_CALL(pool);
 
 	if (pool_check_handle(pool, "take"))
 		return -EINVAL;
@@ -765,6 +779,7 @@ size_t mempool_usable_size(struct mempool_pool *pool, mempool_offset offset)
 	Mempool__Wire__Block block = MEMPOOL__WIRE__BLOCK__INIT;
 	uint64_t bytes, session;
 	int r;
+	POOL_CALL(pool);
 
 	if (pool_check_handle(pool, "usable_size") || !offset)
 		return 0;

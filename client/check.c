@@ -85,6 +85,7 @@ static int check_guards(struct mempool_pool *pool, FILE *report)
 int mempool_pool_check(struct mempool_pool *pool, FILE *report)
 {
 	int n_books, n_guards = 0;
+	POOL_CALL(pool);
 
 	if (pool_check_handle(pool, "check"))
 		return -EINVAL;

@@ -330,6 +330,7 @@ int mempool_pool_visualize(struct mempool_pool *pool, FILE *stream, const struct
 {
 	struct mempool_visualize_options known = {.struct_size = sizeof(known)};
 	int r;
+	POOL_CALL(pool);
 
 	if (pool_check_handle(pool, "visualize"))
 		return -EINVAL;

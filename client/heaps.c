@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "client/mapping.h"
+
 /*
  * Long ways through a pool until a heap number is asked for: at first, so that a program with a handful of blocks leaves no slabs behind
  * it and its map shows each block; and again where none was left. Simply picked.
@@ -30,6 +32,7 @@ struct heaps {
 	struct heaps *next;
 	struct mempool_client *client; /* not counted: it outlives this */
 	uint64_t pool, data_bytes;
+	uint8_t *_Atomic data;
 	uint32_t slot;
 	/* by thread_lock() */
 	uint32_t n_handles;
@@ -125,7 +128,7 @@ static void drop_destroyed(struct mempool_client *client)
 	}
 }
 
-struct heaps *heaps_open(struct mempool_client *client, uint64_t pool, uint64_t data_bytes)
+struct heaps *heaps_open(struct mempool_client *client, uint64_t pool, uint8_t *data, uint64_t data_bytes)
 {
 	struct heaps *heaps;
 
@@ -136,8 +139,10 @@ struct heaps *heaps_open(struct mempool_client *client, uint64_t pool, uint64_t 
 			break;
 	if (!heaps)
 		heaps = heaps_new(client, pool, data_bytes);
-	if (heaps)
+	if (heaps) {
 		heaps->n_handles++;
+		atomic_store(&heaps->data, data); /* another mapping than before, if all handles had been closed */
+	}
 	thread_unlock();
 	return heaps;
 }
@@ -385,6 +390,22 @@ static int ask_slabs(struct heaps *heaps, uint32_t number, uint32_t size_class, 
 	return r;
 }
 
+/* Slabs are backed as a whole when they are granted. */
+static void touch_slab(const struct heaps *heaps, const struct lease_slab *slab)
+{
+	uint64_t n_bytes = (uint64_t)LEASE_FIELD(slab->n_slots) * LEASE_FIELD(slab->slot_bytes);
+
+	if (n_bytes <= SIZE_CLASS_BYTES_MAX) /* else it is none that the daemon made */
+		mapping_touch(atomic_load(&heaps->data), heaps->data_bytes, LEASE_FIELD(slab->base), n_bytes);
+}
+
+static void touch(const struct heaps *heaps, size_t n, const uint32_t ids[])
+{
+	for (size_t i = 0; i < n; i++)
+		if (ids[i] < heaps->map.n_slabs)
+			touch_slab(heaps, &heaps->map.slabs[ids[i]]);
+}
+
 /* Return: 0: there may be slots now; HEAP_E_REQUEST, or the request's error if another request would meet the same */
 static int lease(struct heaps *heaps, uint32_t number, uint32_t size_class, uint32_t n_wanted)
 {
@@ -400,6 +421,8 @@ static int lease(struct heaps *heaps, uint32_t number, uint32_t size_class, uint
 			heap_refused(heap, size_class);
 		else
 			heap_grant(heap, size_class, (uint32_t)call.reply->slabs->n_slabs, call.reply->slabs->slabs);
+		if (!asked) /* inside: meanwhile nobody unmaps what is looked at */
+			touch(heaps, call.reply->slabs->n_slabs, call.reply->slabs->slabs);
 		thread_leave();
 	}
 	if (!asked)

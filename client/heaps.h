@@ -14,10 +14,10 @@ struct heaps;
 
 /**
  * heaps_open() - the session's heaps in a pool, counted: heaps_close() each
- * @data_bytes: length of the data's mapping
+ * @data, @data_bytes: the data's mapping, which is there while a call is under way that comes here
  * Return: NULL: there can be none, and everything goes by request
  */
-struct heaps *heaps_open(struct mempool_client *client, uint64_t pool, uint64_t data_bytes);
+struct heaps *heaps_open(struct mempool_client *client, uint64_t pool, uint8_t *data, uint64_t data_bytes);
 /** heaps_close() - with the last: what the threads cache goes back to the pool; blocks stay */
 void heaps_close(struct heaps *heaps);
 /** heaps_slot() - for thread_enter() */

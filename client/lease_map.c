@@ -2,8 +2,11 @@
 #include "client/lease_map.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 static bool array_fits(uint64_t at, uint64_t n, uint64_t size, uint64_t n_bytes)
 {
@@ -41,26 +44,107 @@ int lease_map_attach(struct lease_map *map, void *base, uint64_t n_bytes)
 	return 0;
 }
 
-int lease_map_open(struct lease_map *map, int fd, uint64_t n_bytes)
+/* ---- mapped once, for all sessions of the process ---- */
+
+struct shared {
+	struct shared *next;
+	dev_t device;
+	ino_t inode;
+	uint64_t n_bytes;
+	void *base;
+	uint32_t n_refs;
+};
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* the list */
+static struct shared *shared_maps;
+
+void lease_map_forget_all(void)
 {
-	void *base = mmap(NULL, n_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	pthread_mutex_init(&mutex, NULL);
+	shared_maps = NULL; /* not mapped here */
+}
+
+static int map_new(struct shared **sharedp, int fd, const struct stat *st, uint64_t n_bytes)
+{
+	struct shared *shared = calloc(1, sizeof(*shared));
 	int r;
 
-	if (base == MAP_FAILED)
-		return -errno;
-	/* a forked child must not store to its parent's slots, whatever it tries */
-	r = madvise(base, n_bytes, MADV_DONTFORK) ? -errno : lease_map_attach(map, base, n_bytes);
+	if (!shared)
+		return -ENOMEM;
+	*shared = (struct shared){.device = st->st_dev, .inode = st->st_ino, .n_bytes = n_bytes};
+	shared->base = mmap(NULL, n_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (shared->base == MAP_FAILED) {
+		r = -errno;
+		free(shared);
+		return r;
+	}
+	if (madvise(shared->base, n_bytes, MADV_DONTFORK)) { /* a forked child must not store to its parent's slots */
+		r = -errno;
+		munmap(shared->base, n_bytes);
+		free(shared);
+		return r;
+	}
+	shared->next = shared_maps;
+	shared_maps = shared;
+	*sharedp = shared;
+	return 0;
+}
+
+static void let_go(void *base)
+{
+	struct shared **at = &shared_maps, *shared;
+
+	while (*at && (*at)->base != base)
+		at = &(*at)->next;
+	shared = *at;
+	if (!shared || --shared->n_refs)
+		return;
+	*at = shared->next;
+	munmap(shared->base, shared->n_bytes);
+	free(shared);
+}
+
+static int open_locked(struct lease_map *map, int fd, const struct stat *st, uint64_t n_bytes)
+{
+	struct shared *shared = shared_maps;
+	int r = 0;
+
+	while (shared && (shared->device != st->st_dev || shared->inode != st->st_ino || shared->n_bytes != n_bytes))
+		shared = shared->next;
+	if (!shared)
+		r = map_new(&shared, fd, st, n_bytes);
 	if (r)
-		munmap(base, n_bytes);
+		return r;
+	shared->n_refs++;
+	r = lease_map_attach(map, shared->base, n_bytes);
+	if (r)
+		let_go(shared->base);
+	return r;
+}
+
+int lease_map_open(struct lease_map *map, int fd, uint64_t n_bytes)
+{
+	struct stat st;
+	int r;
+
+	if (fstat(fd, &st))
+		return -errno;
+	pthread_mutex_lock(&mutex);
+	r = open_locked(map, fd, &st, n_bytes);
+	pthread_mutex_unlock(&mutex);
 	return r;
 }
 
 void lease_map_close(struct lease_map *map)
 {
+	pthread_mutex_lock(&mutex);
 	if (map->base)
-		munmap(map->base, map->n_bytes);
+		let_go(map->base);
+	pthread_mutex_unlock(&mutex);
 	*map = (struct lease_map){0};
 }
+
+/* ---- reading ---- */
 
 uint64_t lease_map_pages(const struct lease_map *map)
 {

@@ -1,7 +1,7 @@
 #pragma once
 // SPDX-License-Identifier: MIT
 /*
- * lease_map - a pool's lease segment in this process: mapped whole, its bounds read once
+ * lease_map - a pool's lease segment in this process: mapped whole and once, its bounds read at each open
  *
  * What other clients write there later changes no bound: the header's fields are copied when it is mapped and checked against
  * the mapping. Knows where arrays are; not what is done with them.
@@ -38,8 +38,10 @@ enum {
 int lease_map_open(struct lease_map *map, int fd, uint64_t n_bytes) MUST_CHECK;
 /** lease_map_attach() - to memory that holds a lease segment already; it stays the caller's. Return: 0, -EPROTO */
 int lease_map_attach(struct lease_map *map, void *base, uint64_t n_bytes) MUST_CHECK;
-/** lease_map_close() - unmaps what lease_map_open() mapped */
+/** lease_map_close() - of what lease_map_open() gave: unmapped with the last; of all zero: nothing */
 void lease_map_close(struct lease_map *map);
+/** lease_map_forget_all() - in a forked child, which has none of its parent's */
+void lease_map_forget_all(void);
 
 /** lease_map_pages() - how many entries of `pages` may be touched now */
 uint64_t lease_map_pages(const struct lease_map *map);

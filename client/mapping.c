@@ -119,3 +119,13 @@ void mapping_close(struct mapping *mapping)
 		free(mapping);
 	}
 }
+
+void mapping_touch(const uint8_t *base, uint64_t n_mapped, uint64_t offset, uint64_t n_bytes)
+{
+	uint64_t begin = round_down(offset, PAGE_BYTES), end;
+
+	if (!range_fits(offset, n_bytes, n_mapped))
+		return;
+	end = round_up(offset + n_bytes, PAGE_BYTES);
+	(void)madvise((void *)(uintptr_t)(base + begin), end - begin, MADV_POPULATE_WRITE); /* Linux 5.14 */
+}

@@ -36,5 +36,10 @@ static inline void mapping_know(struct mapping *mapping, uint64_t end)
 		;
 }
 
+/**
+ * mapping_touch() - [offset, offset + n_bytes) is backed and about to be written: have its pages in the process's tables by one call
+ * instead of a fault for each. What it cannot do, the faults do
+ */
+void mapping_touch(const uint8_t *base, uint64_t n_mapped, uint64_t offset, uint64_t n_bytes);
 /** mapping_forget_all() - in a forked child: the parent's mappings are only closed by their handles, not shared with new ones */
 void mapping_forget_all(void);

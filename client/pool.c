@@ -4,8 +4,11 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <linux/futex.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 /* ---- open ---- */
 
@@ -48,7 +51,7 @@ static int make_handle(struct mempool_client *client, struct call *call, const c
 	pool->view.begin = (char *)pool->base + pool->first;
 	know_view(pool);
 	if (reply->info->lease != MEMPOOL__WIRE__LEASE__LEASE_OFF)
-		pool->heaps = heaps_open(client, pool->id, pool->n_bytes);
+		pool->heaps = heaps_open(client, pool->id, pool->base, pool->n_bytes);
 	pool->slot = pool->guard ? 0 : heaps_slot(pool->heaps);
 	text_copy(pool->name, sizeof(pool->name), reply->info->name);
 	if (*pool->name)
@@ -137,11 +140,35 @@ int mempool_pool_open(struct mempool_client *client, const char *name, struct me
 	return open_with(client, &request, asked, out);
 }
 
+static long futex(_Atomic uint32_t *word, int what, uint32_t value)
+{
+	return syscall(SYS_futex, word, what | FUTEX_PRIVATE_FLAG, value, NULL, NULL, 0);
+}
+
+/* The handle may be gone already: its address is but a name here. */
+void pool_call_last(struct mempool_pool *pool)
+{
+	futex(&pool->n_running, FUTEX_WAKE, INT32_MAX);
+}
+
+static void wait_for_calls(struct mempool_pool *pool)
+{
+	uint32_t n = atomic_fetch_or(&pool->n_running, POOL_CLOSING) | POOL_CLOSING;
+
+	while (n != POOL_CLOSING) {
+		futex(&pool->n_running, FUTEX_WAIT, n);
+		n = atomic_load_explicit(&pool->n_running, memory_order_acquire);
+	}
+	atomic_thread_fence(memory_order_acquire);
+}
+
 /* The daemon keeps the membership until the session ends: blocks stay, and so a second open is the same one. */
 void mempool_pool_close(struct mempool_pool *pool)
 {
 	if (!pool)
 		return;
+	if (process_is(pool->client->generation)) /* a forked child has none of its parent's threads */
+		wait_for_calls(pool);
 	heaps_close(pool->heaps);
 	mapping_close(pool->mapping);
 	client_unref(pool->client);
@@ -188,6 +215,7 @@ int mempool_pool_resize(struct mempool_pool *pool, uint64_t size)
 	Mempool__Wire__ResizePool resize = MEMPOOL__WIRE__RESIZE_POOL__INIT;
 	int r;
 	REQUEST(request, RESIZE_POOL, resize_pool, resize);
+	POOL_CALL(pool);
 
 	if (pool_check_handle(pool, "resize"))
 		return -EINVAL;

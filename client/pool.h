@@ -19,10 +19,33 @@ struct mempool_pool {
 	struct mempool_client *client; /* counted */
 	struct mapping *mapping;       /* counted */
 	uint64_t id;
+	_Atomic uint32_t n_running; /* calls, but for those that stay in the heap; and POOL_CLOSING */
 	bool guard;
 	char name[72];
 	char label[96]; /* how sentences name it */
 };
+
+/*
+ * POOL_CALL(pool) - a declaration: until the end of its block a call is under way, for which mempool_pool_close() waits. Not for
+ * calls that stay in the heap: heaps_close() waits for those.
+ */
+#define POOL_CALL(pool) CLEANUP(pool_call_end) struct mempool_pool *pool_of_call = pool_call_begin(pool)
+#define POOL_CLOSING	(1u << 31)
+
+void pool_call_last(struct mempool_pool *pool); /* wakes who closes */
+
+static inline struct mempool_pool *pool_call_begin(struct mempool_pool *pool)
+{
+	if (pool)
+		atomic_fetch_add_explicit(&pool->n_running, 1, memory_order_relaxed);
+	return pool;
+}
+
+static inline void pool_call_end(struct mempool_pool **poolp)
+{
+	if (*poolp && atomic_fetch_sub_explicit(&(*poolp)->n_running, 1, memory_order_release) == (POOL_CLOSING | 1))
+		pool_call_last(*poolp);
+}
 
 /** pool_check_handle() - Return: 0; -EINVAL no pool was given */
 static inline int pool_check_handle(const struct mempool_pool *pool, const char *asked)

@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 #include <sys/mman.h>
 
+#include "client/lease_map.h"
 #include "client/mapping.h"
 #include "client/thread.h"
 
@@ -17,6 +18,7 @@ static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static void forked(void)
 {
 	pthread_mutex_init(&mutex, NULL);
+	lease_map_forget_all();
 	mapping_forget_all();
 	thread_forget_all();
 }

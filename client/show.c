@@ -43,6 +43,7 @@ int mempool_pool_stats_sized(struct mempool_pool *pool, struct mempool_stats *ou
 	struct call call;
 	int r;
 	REQUEST(request, STATS, stats, stats);
+	POOL_CALL(pool);
 
 	if (pool_check_handle(pool, "stats"))
 		return -EINVAL;
@@ -106,6 +107,7 @@ int mempool_pool_get_info(struct mempool_pool *pool, struct mempool_pool_info *o
 	struct call call;
 	size_t size;
 	int r;
+	POOL_CALL(pool);
 
 	if (pool_check_handle(pool, "info"))
 		return -EINVAL;

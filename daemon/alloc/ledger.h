@@ -127,6 +127,7 @@ enum {
 	LEDGER_E_FOREIGN = 1, /* not one of ours */
 	LEDGER_E_VERSION,     /* of another format */
 	LEDGER_E_DAMAGED,     /* what it says cannot be */
+	LEDGER_E_HOLES,	      /* pages that it counts are not there */
 };
 
 /**

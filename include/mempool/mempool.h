@@ -257,12 +257,12 @@ static inline void mempool_pool_options_init(struct mempool_pool_options *option
  * @size:    bytes, 1 or more; rounded up to 16
  * @options: NULL: the defaults
  *
- * Return: 0; -EEXIST name taken; -EINVAL bad name, size or option; -ENOSPC no room in /dev/shm; -EDQUOT.
+ * Return: 0; -EEXIST name taken, perhaps by a damaged pool; -EINVAL bad name, size or option; -ENOSPC no room in /dev/shm; -EDQUOT.
  */
 int mempool_pool_create(struct mempool_client *client, const char *name, uint64_t size,
 			const struct mempool_pool_options *options, struct mempool_pool **out);
 
-/** mempool_pool_open() - open a pool by name. Return: 0; -ENOENT; -EACCES: the mode does not give r and w. */
+/** mempool_pool_open() - open a pool by name. Return: 0; -ENOENT; -EACCES: the mode does not give r and w; -EBADMSG: its books are damaged. */
 int mempool_pool_open(struct mempool_client *client, const char *name, struct mempool_pool **out);
 
 /** mempool_pool_close() - let go of the handle; frees no block. Addresses are valid until the last close. NULL: nothing. */

@@ -6,6 +6,7 @@
 #include "kill_worker.h"
 
 #define STATE(state) (1u << (state))
+#define RARELY	     64 /* one in so many, where most are to be slots */
 
 int kill_free_place(const struct kill_me *me)
 {
@@ -107,13 +108,25 @@ static bool is_full(struct kill_me *me, int error)
 
 static uint32_t random_size(struct kill_me *me)
 {
+	static const uint32_t few[] = {64, 64, 64, 64, 64, 64, 1000, 1000, 1000, 20000, 40000};
+
+	if (me->model->mostly_slots)
+		return few[rnd_below(&me->rnd, N_ELEMENTS(few))];
 	return (uint32_t)rnd_log(&me->rnd, KILL_MIN_SIZE, KILL_MAX_SIZE);
+}
+
+/* In the second all is done by request. */
+static unsigned random_pool(struct kill_me *me)
+{
+	if (me->model->mostly_slots && rnd_below(&me->rnd, RARELY))
+		return KILL_SESSION_POOL;
+	return (unsigned)rnd_below(&me->rnd, KILL_POOLS);
 }
 
 static bool step_alloc(struct kill_me *me)
 {
 	struct kill_op *op = &me->thread->op;
-	unsigned pool = (unsigned)rnd_below(&me->rnd, KILL_POOLS);
+	unsigned pool = random_pool(me);
 	uint32_t size = random_size(me), alignment = 16;
 	int place = kill_free_place(me);
 	uint64_t offset;
@@ -142,7 +155,7 @@ static bool step_alloc(struct kill_me *me)
 static bool step_alloc_batch(struct kill_me *me)
 {
 	struct kill_op *op = &me->thread->op;
-	unsigned pool = (unsigned)rnd_below(&me->rnd, KILL_POOLS);
+	unsigned pool = random_pool(me);
 	uint32_t n = 2 + (uint32_t)rnd_below(&me->rnd, KILL_BATCH - 1);
 	mempool_offset offsets[KILL_BATCH];
 	size_t sizes[KILL_BATCH];
@@ -213,7 +226,7 @@ static bool step_free(struct kill_me *me)
 static bool step_free_batch(struct kill_me *me)
 {
 	struct kill_op *op = &me->thread->op;
-	unsigned pool = (unsigned)rnd_below(&me->rnd, KILL_POOLS);
+	unsigned pool = random_pool(me);
 	uint32_t n = 2 + (uint32_t)rnd_below(&me->rnd, KILL_BATCH - 1);
 	mempool_offset offsets[KILL_BATCH];
 	int r;
@@ -330,11 +343,13 @@ static bool step_look(struct kill_me *me)
 
 static const struct {
 	unsigned weight;
+	bool is_request; /* always */
 	bool (*step)(struct kill_me *me);
 } steps[] = {
-	{28, step_alloc},  {20, step_free},  {8, step_realloc}, {5, step_alloc_batch}, {5, step_free_batch},
-	{5, step_retain},  {8, kill_send},   {9, kill_receive}, {4, kill_publish},     {3, kill_unpublish},
-	{6, kill_acquire}, {2, kill_settle}, {1, step_look},	{1, kill_pool_cycle},
+	{28, false, step_alloc},     {20, false, step_free},	 {8, false, step_realloc}, {5, false, step_alloc_batch},
+	{5, false, step_free_batch}, {5, true, step_retain},	 {8, false, kill_send},	   {9, false, kill_receive},
+	{4, true, kill_publish},     {3, true, kill_unpublish},	 {6, true, kill_acquire},  {2, true, kill_settle},
+	{1, true, step_look},	     {1, true, kill_pool_cycle},
 };
 
 void kill_step(struct kill_me *me)
@@ -347,6 +362,8 @@ void kill_step(struct kill_me *me)
 	for (size_t i = 0; i < N_ELEMENTS(steps); at -= steps[i++].weight) {
 		if (at >= steps[i].weight)
 			continue;
+		if (steps[i].is_request && me->model->mostly_slots && rnd_below(&me->rnd, RARELY))
+			return;
 		if (!steps[i].step(me) && !step_alloc(me))
 			(void)step_free(me);
 		return;

@@ -85,6 +85,34 @@ static const struct kill_plan plans[] = {
 		.shm_bytes = 3u << 20,
 		.pool_bytes = 64u << 20,
 	},
+	{
+		.name = "tight", /* pools that are full now and then: what is idle is recalled */
+		.n_cycles = CYCLES(150),
+		.n_workers = 3,
+		.n_threads = 4,
+		.gap_ops = 1500,
+		.daemon_percent = 50,
+		.worker_percent = 50,
+		.audit_every = 25,
+		.with_pool_cycles = true,
+		.may_be_full = true,
+		.pool_bytes = 3u << 20,
+	},
+	{
+		.name = "together", /* sessions of one process, for a sanitizer that compares addresses */
+		.n_cycles = CYCLES(100),
+		.n_workers = 3,
+		.n_threads = 3,
+		.gap_ops = 20000,
+		.daemon_percent = 100,
+		.stop_percent = 20,
+		.audit_every = 20,
+		.with_pool_cycles = true,
+		.in_one_process = true,
+		.mostly_slots = true,
+		.may_be_full = true,
+		.pool_bytes = 3u << 20,
+	},
 };
 
 int main(int argc, char *argv[])

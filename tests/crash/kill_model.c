@@ -112,7 +112,7 @@ void kill_begin(struct kill_me *me, enum kill_kind kind, unsigned pool)
 	me->thread->op.pool = pool;
 	atomic_store(&me->thread->op.kind, kind);
 	atomic_fetch_add_explicit(&model->n_kinds[kind], 1, memory_order_relaxed);
-	n = atomic_fetch_add(&model->n_ops, 1) + 1;
+	n = atomic_fetch_add_explicit(&model->n_ops, 1, memory_order_relaxed) + 1;
 	if ((uint32_t)n == atomic_load(&model->wake_at)) {
 		atomic_fetch_add(&model->is_woken, 1);
 		kill_wake(&model->is_woken);
@@ -129,7 +129,7 @@ void kill_end(struct kill_me *me, uint64_t offset, uint64_t size, int result)
 		.size = (uint32_t)size,
 		.result = result,
 		.offset = offset,
-		.at_op = atomic_load(&me->model->n_ops),
+		.at_op = atomic_load_explicit(&me->model->n_ops, memory_order_relaxed),
 	};
 	thread->n_past++;
 	atomic_store(&thread->op.kind, KILL_IDLE);
@@ -244,7 +244,7 @@ static void change_claims(struct kill_me *me, enum claim_rule rule, unsigned poo
 		kill_fault(me, "%s: offset 0x%llx, %u bytes: not in pool %s", what, (unsigned long long)offset, size,
 			   kill_pool_name(pool));
 	for (uint64_t i = offset / KILL_GRANULE; i < end; i++) {
-		uint32_t seen = atomic_load(&claims[i]);
+		uint32_t seen = atomic_load_explicit(&claims[i], memory_order_relaxed);
 
 		do {
 			if (claim_may_change(me, rule, seen, from))
@@ -258,7 +258,8 @@ static void change_claims(struct kill_me *me, enum claim_rule rule, unsigned poo
 				   "%s: handed out twice",
 				   what, (unsigned long long)offset, size, kill_pool_name(pool),
 				   (unsigned long long)i * KILL_GRANULE, is, was);
-		} while (!atomic_compare_exchange_strong(&claims[i], &seen, to));
+		} while (!atomic_compare_exchange_strong_explicit(&claims[i], &seen, to, memory_order_relaxed,
+								  memory_order_relaxed));
 	}
 }
 

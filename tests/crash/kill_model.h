@@ -16,7 +16,8 @@
  *
  * Two nets catch a block that was handed out twice, while both have it: each granule of a pool has a *claim*, set when an
  * answer gave the block to somebody, and taken away before the request that gives it up; and each block is filled with a
- * pattern of its tag, and read again whenever it changes hands.
+ * pattern of its tag, and read again whenever it changes hands. Claims and counters order nothing (relaxed): where threads of one
+ * process run, ThreadSanitizer is to see what orders their uses of one place, which is the library's business.
  */
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -116,6 +117,7 @@ struct kill_mail {
 	uint64_t tag, offset, session;
 	uint64_t dead_session; /* of the receiver that left it in doubt */
 	uint32_t size, block;  /* its place in the sender's table */
+	uint32_t is_gift;      /* the sender retains nothing of it */
 };
 
 struct kill_key {
@@ -170,6 +172,8 @@ struct kill_model {
 	uint32_t n_workers, n_threads;
 	uint64_t pool_bytes;
 	uint32_t may_be_full;	   /* -ENOSPC is no fault */
+	uint32_t mostly_slots;	   /* few sizes, and hardly any requests */
+	uint32_t with_gifts;	   /* no client is killed, so that nobody needs a hold on what it has sent */
 	uint32_t with_pool_cycles; /* threads create and destroy pools of their own */
 	uint32_t with_children;	   /* one incarnation in so many forks a child that outlives it; 0: none */
 	int life_fd;		   /* reads EOF when the driver has ended */

@@ -57,12 +57,16 @@ static int start_worker(struct kill_run *run, unsigned index)
 
 	worker->old_session = atomic_exchange(&worker->session, 0);
 	atomic_fetch_add(&worker->incarnation, 1);
+	if (run->plan->in_one_process && index + 1 < run->plan->n_workers)
+		return 0; /* the last one's process is all of theirs */
 	fflush(NULL);
 	pid = fork();
 	if (pid < 0)
 		return kill_run_fail(run, "fork: %s", strerror(errno));
 	if (!pid) {
 		close(run->life_fd);
+		if (run->plan->in_one_process)
+			kill_worker_run_all(run->model);
 		kill_worker_run(run->model, index);
 	}
 	run->pids[index] = pid;
@@ -128,7 +132,7 @@ static void look_at_killed(struct kill_run *run)
 	unsigned n = 0;
 
 	for (unsigned w = 0; w < run->plan->n_workers; w++) {
-		for (unsigned t = 0; run->pids[w] && t < run->plan->n_threads; t++) {
+		for (unsigned t = 0; (run->pids[w] || run->plan->in_one_process) && t < run->plan->n_threads; t++) {
 			uint32_t kind = atomic_load(&run->model->workers[w].threads[t].op.kind);
 
 			n += kind != KILL_IDLE;
@@ -362,7 +366,7 @@ static int settle_up(struct kill_run *run)
 	if (!r)
 		r = enter_phase(run, KILL_END);
 	for (unsigned i = 0; !r && i < run->plan->n_workers; i++) {
-		if (waitpid(run->pids[i], &status, 0) != run->pids[i] || status)
+		if (run->pids[i] && (waitpid(run->pids[i], &status, 0) != run->pids[i] || status))
 			r = kill_run_fail(run, "worker %u ended with status 0x%x", i, (unsigned)status);
 		run->pids[i] = 0;
 		atomic_store(&run->model->workers[i].session, 0);
@@ -415,7 +419,7 @@ static void print_seen(const struct kill_run *run)
 	if (run->seen.daemon_stops)
 		printf("  the daemon stopped by SIGTERM and started again: %llu times\n",
 		       (unsigned long long)run->seen.daemon_stops);
-	if (run->plan->shm_bytes)
+	if (model->may_be_full)
 		printf("  refused for lack of memory: %llu\n", (unsigned long long)atomic_load(&model->n_full));
 	print_kinds("operations", kinds);
 	printf("  %llu audits compared %llu blocks\n", (unsigned long long)run->seen.audits,
@@ -527,7 +531,9 @@ static int begin(struct kill_run *run, uint64_t seed, int life[2])
 	model->seed = seed;
 	model->n_workers = plan->n_workers;
 	model->n_threads = plan->n_threads;
-	model->may_be_full = plan->shm_bytes > 0;
+	model->may_be_full = plan->shm_bytes > 0 || plan->may_be_full;
+	model->mostly_slots = plan->mostly_slots;
+	model->with_gifts = !plan->worker_percent;
 	model->with_pool_cycles = plan->with_pool_cycles;
 	model->with_children = plan->with_children;
 	model->life_fd = life[0];
@@ -564,6 +570,10 @@ int kill_run(const struct kill_plan *plan, uint64_t seed)
 		print_seen(&run);
 	if (!r && run.seen.in_flight * 2 < run.seen.daemon_kills) {
 		fprintf(stderr, "FAILED: fewer than half of the daemon's deaths came with requests in flight\n");
+		r = -1;
+	}
+	if (!r && plan->may_be_full && !atomic_load(&run.model->n_full)) {
+		fprintf(stderr, "FAILED: its pools never were full\n");
 		r = -1;
 	}
 	if (!r && daemon_stop(&run.daemon))

@@ -15,8 +15,11 @@ struct kill_plan {
 	unsigned audit_every;			 /* cycles between two audits; 0: only at the end */
 	unsigned with_children; /* one incarnation in so many forks a child that outlives it; 0: none */
 	bool with_pool_cycles;
-	bool with_stopped;  /* the last worker is stopped by SIGSTOP from the first kill to the end */
-	uint64_t shm_bytes; /* /dev/shm is a mount of its own of this size; 0: the machine's */
+	bool in_one_process; /* all workers are: none can be killed */
+	bool mostly_slots;   /* few requests in between: else they order everything */
+	bool may_be_full;    /* its pools are too small for all that is wanted */
+	bool with_stopped;   /* the last worker is stopped by SIGSTOP from the first kill to the end */
+	uint64_t shm_bytes;  /* /dev/shm is a mount of its own of this size; 0: the machine's */
 	uint64_t pool_bytes;
 };
 

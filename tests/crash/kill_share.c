@@ -48,7 +48,8 @@ static bool retain_to_send(struct kill_me *me, int place)
 
 /*
  * The sender retains what it sends. If the receiver is killed while it takes it, the sender asks whose it is; without a hold
- * of its own, another block could be at that offset by then.
+ * of its own, another block could be at that offset by then. Where no client is killed half of them are gifts, which nobody retains: a slot
+ * goes over by one CAS then.
  */
 bool kill_send(struct kill_me *me)
 {
@@ -56,6 +57,7 @@ bool kill_send(struct kill_me *me)
 	unsigned worker = (unsigned)rnd_below(&me->rnd, model->n_workers);
 	unsigned thread = (unsigned)rnd_below(&me->rnd, model->n_threads);
 	int place = kill_pick(me, 1u << KILL_OWNED, KILL_SESSION_POOL, true);
+	bool is_gift = model->with_gifts && rnd_below(&me->rnd, model->mostly_slots ? 64 : 2);
 	struct kill_block *block;
 	struct kill_mail *mail;
 
@@ -64,7 +66,7 @@ bool kill_send(struct kill_me *me)
 	mail = empty_mail_of(me, &model->workers[worker].threads[thread]);
 	if (!mail)
 		return false;
-	if (!retain_to_send(me, place)) {
+	if (!is_gift && !retain_to_send(me, place)) {
 		atomic_store(&mail->word, KILL_MAIL_EMPTY);
 		return true;
 	}
@@ -77,6 +79,7 @@ bool kill_send(struct kill_me *me)
 	mail->block = (uint32_t)place;
 	mail->session = atomic_load(&me->worker->session);
 	mail->dead_session = 0;
+	mail->is_gift = is_gift;
 	kill_set(block, mail->tag, KILL_SENT);
 	atomic_store(&mail->word, kill_mail_word(me->worker_index, me->thread_index, me->incarnation, KILL_MAIL_FULL));
 	return true;
@@ -103,7 +106,8 @@ static void got(struct kill_me *me, int place, const struct kill_mail *mail, boo
 static void take(struct kill_me *me, int place, struct kill_mail *mail, uint64_t word)
 {
 	unsigned worker = word >> 8 & 0xff, thread = word >> 16 & 0xffff;
-	uint64_t sent = kill_word(mail->tag, KILL_SENT);
+	uint64_t sent = kill_word(mail->tag, KILL_SENT), offset = mail->offset;
+	uint32_t size = mail->size;
 	int r;
 
 	me->thread->op.blocks[me->thread->op.n++] = (uint16_t)place;
@@ -115,13 +119,34 @@ static void take(struct kill_me *me, int place, struct kill_mail *mail, uint64_t
 			   strerror(-r), mempool_last_error());
 	if (!r) {
 		got(me, place, mail, true);
+		me->thread->blocks[place].is_taken = !mail->is_gift;
 		atomic_compare_exchange_strong(&me->model->workers[worker].threads[thread].blocks[mail->block].word,
-					       &sent, kill_word(mail->tag, KILL_PASSED));
+					       &sent, mail->is_gift ? 0 : kill_word(mail->tag, KILL_PASSED));
 	} else {
 		atomic_fetch_add(&me->model->n_stale, 1);
 	}
-	atomic_store(&mail->word, KILL_MAIL_EMPTY);
-	kill_end(me, mail->offset, mail->size, r);
+	atomic_store(&mail->word, KILL_MAIL_EMPTY); /* others may write to it from now on */
+	kill_end(me, offset, size, r);
+}
+
+/* Its sender's still: whoever has an offset may free it. */
+static void free_gift(struct kill_me *me, struct kill_mail *mail, uint64_t word)
+{
+	struct kill_thread *sender = &me->model->workers[word >> 8 & 0xff].threads[word >> 16 & 0xffff];
+	struct kill_block given = {.offset = mail->offset, .size = mail->size, .pool = KILL_SESSION_POOL};
+	int r;
+
+	kill_set(&given, mail->tag, KILL_OWNED);
+	kill_verify(me, &given, "before a gift is freed");
+	kill_begin(me, KILL_FREE, KILL_SESSION_POOL);
+	r = mempool_free(me->pools[KILL_SESSION_POOL], mail->offset);
+	if (r)
+		kill_fault(me, "free of 0x%llx, %u bytes, a gift of session %llu: %s (%s)",
+			   (unsigned long long)mail->offset, mail->size, (unsigned long long)mail->session,
+			   strerror(-r), mempool_last_error());
+	atomic_store(&sender->blocks[mail->block].word, 0);
+	atomic_store(&mail->word, KILL_MAIL_EMPTY); /* others may write to it from now on */
+	kill_end(me, given.offset, given.size, r);
 }
 
 bool kill_receive(struct kill_me *me)
@@ -135,7 +160,10 @@ bool kill_receive(struct kill_me *me)
 		if ((word & 0xff) != KILL_MAIL_FULL ||
 		    !atomic_compare_exchange_strong(&mail->word, &word, (word & ~UINT64_C(0xff)) | KILL_MAIL_TAKING))
 			continue;
-		take(me, place, mail, word);
+		if (mail->is_gift && rnd_below(&me->rnd, 2))
+			free_gift(me, mail, word);
+		else
+			take(me, place, mail, word);
 		return true;
 	}
 	return false;

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -127,12 +128,12 @@ static void fork_child(struct kill_me *me)
 	_exit(0);
 }
 
-static struct kill_me us[KILL_THREADS]; /* of this process */
+static struct kill_me us[KILL_WORKERS][KILL_THREADS]; /* of this process */
 
 static void start_threads(struct kill_me *first, pthread_t ids[])
 {
 	for (unsigned i = 0; i < first->model->n_threads; i++) {
-		struct kill_me *me = &us[i];
+		struct kill_me *me = &us[first->worker_index][i];
 
 		*me = *first;
 		me->thread_index = i;
@@ -144,25 +145,55 @@ static void start_threads(struct kill_me *first, pthread_t ids[])
 	}
 }
 
-void kill_worker_run(struct kill_model *model, unsigned worker)
+static void *live(void *arg)
 {
-	struct kill_me me = {.model = model,
-			     .worker = &model->workers[worker],
-			     .thread = &model->workers[worker].threads[0],
-			     .worker_index = worker};
+	struct kill_me *me = arg;
 	pthread_t ids[KILL_THREADS];
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	me.incarnation = atomic_load(&me.worker->incarnation);
-	connect(&me);
-	if (model->with_children && me.incarnation % model->with_children == worker % model->with_children)
-		fork_child(&me);
-	kill_await_session_end(&me, me.worker->old_session);
-	start_threads(&me, ids);
-	for (unsigned i = 0; i < model->n_threads; i++)
+	me->incarnation = atomic_load(&me->worker->incarnation);
+	connect(me);
+	if (me->model->with_children &&
+	    me->incarnation % me->model->with_children == me->worker_index % me->model->with_children)
+		fork_child(me);
+	kill_await_session_end(me, me->worker->old_session);
+	start_threads(me, ids);
+	for (unsigned i = 0; i < me->model->n_threads; i++)
 		pthread_join(ids[i], NULL);
 	for (unsigned i = 0; i < KILL_POOLS; i++)
-		mempool_pool_close(me.pools[i]);
-	mempool_disconnect(me.client);
+		mempool_pool_close(me->pools[i]);
+	mempool_disconnect(me->client);
+	return NULL;
+}
+
+static struct kill_me first_of(struct kill_model *model, unsigned worker)
+{
+	return (struct kill_me){.model = model,
+				.worker = &model->workers[worker],
+				.thread = &model->workers[worker].threads[0],
+				.worker_index = worker};
+}
+
+void kill_worker_run(struct kill_model *model, unsigned worker)
+{
+	struct kill_me me = first_of(model, worker);
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	live(&me);
 	_exit(0);
+}
+
+void kill_worker_run_all(struct kill_model *model)
+{
+	struct kill_me firsts[KILL_WORKERS];
+	pthread_t ids[KILL_WORKERS];
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (unsigned i = 0; i < model->n_workers; i++) {
+		firsts[i] = first_of(model, i);
+		if (pthread_create(&ids[i], NULL, live, &firsts[i]))
+			kill_fault(&firsts[i], "no thread");
+	}
+	for (unsigned i = 0; i < model->n_workers; i++)
+		pthread_join(ids[i], NULL);
+	exit(0); /* so that a sanitizer says what it has found */
 }

@@ -5,6 +5,8 @@
 
 /** kill_worker_run() - the life of one incarnation, in a process of its own; ends it */
 _Noreturn void kill_worker_run(struct kill_model *model, unsigned worker);
+/** kill_worker_run_all() - the same of all workers, in one process: a session each, which share one mapping */
+_Noreturn void kill_worker_run_all(struct kill_model *model);
 
 /* ---- the parts of it, one a file ---- */
 

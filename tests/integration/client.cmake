@@ -1,7 +1,7 @@
 # The library, through its public API alone, against a real daemon and with real processes.
 add_library(mempool_client_test OBJECT client_world.c)
 target_link_libraries(mempool_client_test PUBLIC mempool-client mempool_test_lib mempool_flags PkgConfig::CMOCKA)
-foreach(name client_blocks client_pools client_holds client_guard client_slots client_crowd client_death client_full client_restart client_show)
+foreach(name client_blocks client_pools client_holds client_guard client_slots client_pressure client_crowd client_death client_full client_restart client_show)
   mempool_test(test_${name} SOURCES test_${name}.c LIBS mempool_client_test
     mempool-client mempool_test_lib LABELS integration)
 endforeach()

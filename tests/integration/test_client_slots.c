@@ -6,9 +6,11 @@
  */
 #include "client_world.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <time.h>
 
@@ -281,6 +283,41 @@ static void test_new_slots_are_filled(void **state)
 		check_fill(MEMPOOL_FILL_ZERO, 0, size);
 		check_fill(MEMPOOL_FILL_NONE, 0x5A, size);
 	}
+}
+
+/* ---- first touch ---- */
+
+static bool is_mapped(const void *at)
+{
+	uint64_t entry = 0;
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+
+	assert_true(fd >= 0);
+	assert_int_equal(pread(fd, &entry, sizeof(entry), (off_t)((uintptr_t)at / 4096 * sizeof(entry))),
+			 sizeof(entry));
+	close(fd);
+	return entry >> 63;
+}
+
+static void test_pages_of_a_slab_are_there_at_once(void **state)
+{
+	mempool_offset offset;
+	int n = 0;
+
+	(void)state;
+	if (madvise(NULL, 0, MADV_POPULATE_WRITE)) {
+		print_message("skipped: this kernel has no MADV_POPULATE_WRITE\n");
+		skip();
+	}
+	make_slots(MEMPOOL_FILL_NONE);
+	offset = alloc_slot(1000);
+	for (mempool_offset at = offset > 64 << 10 ? offset - (64 << 10) : 4096; at < offset + (64 << 10); at += 4096) {
+		if (!is_slot(at))
+			continue;
+		assert_true(is_mapped(mempool_ptr(pool, at)));
+		n++;
+	}
+	assert_true(n >= 8); /* slabs of small slots are 32 KiB at least */
 }
 
 /* ---- realloc ---- */
@@ -638,6 +675,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		BOTH(test_new_slots_are_filled),
+		BOTH(test_pages_of_a_slab_are_there_at_once),
 		BOTH(test_realloc_stays_in_its_slot_or_moves),
 		BOTH(test_realloc_to_an_extent_and_back),
 		BOTH(test_realloc_of_a_slot_with_holds_never_moves),

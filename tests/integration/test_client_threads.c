@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -351,6 +352,74 @@ static void test_disconnect_waits_for_running_calls(void **state)
 	check_clean();
 }
 
+struct caller {
+	pthread_t thread;
+	_Atomic pid_t tid;
+	atomic_bool is_over;
+	mempool_offset offset;
+};
+
+static void *alloc_by_request(void *arg)
+{
+	struct caller *caller = arg;
+
+	atomic_store(&caller->tid, gettid());
+	caller->offset = mempool_alloc(pool, POOL_BYTES / 2);
+	atomic_store(&caller->is_over, true);
+	return NULL;
+}
+
+static void *close_pool(void *arg)
+{
+	struct caller *caller = arg;
+
+	atomic_store(&caller->tid, gettid());
+	mempool_pool_close(pool);
+	atomic_store(&caller->is_over, true);
+	return NULL;
+}
+
+/* Until the thread sleeps in the call, or has come back from it. */
+static void await_asleep(struct caller *caller)
+{
+	char path[64], state = 0;
+
+	while (!atomic_load(&caller->tid))
+		sched_yield();
+	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", (int)caller->tid);
+	while (state != 'S' && !atomic_load(&caller->is_over)) {
+		FILE *file = fopen(path, "r");
+
+		if (!file || fscanf(file, "%*d (%*[^)]) %c", &state) != 1)
+			state = 'S'; /* it is no more */
+		if (file)
+			fclose(file);
+	}
+}
+
+/* While the daemon is silent, a call hangs, and a close of its very handle with it. */
+static void test_close_waits_for_a_call_of_its_handle(void **state)
+{
+	struct caller one = {0}, other = {0};
+	int status;
+
+	(void)state;
+	kill(world.pid, SIGSTOP);
+	assert_int_equal(waitpid(world.pid, &status, WUNTRACED), world.pid);
+	assert_int_equal(pthread_create(&one.thread, NULL, alloc_by_request, &one), 0);
+	await_asleep(&one);
+	assert_int_equal(pthread_create(&other.thread, NULL, close_pool, &other), 0);
+	await_asleep(&other);
+	assert_false(other.is_over);
+	kill(world.pid, SIGCONT);
+	assert_int_equal(pthread_join(one.thread, NULL), 0);
+	assert_int_equal(pthread_join(other.thread, NULL), 0);
+	assert_true(one.offset > 0);
+	assert_int_equal(mempool_pool_open(client, "p", &pool), 0);
+	assert_int_equal(mempool_free(pool, one.offset), 0);
+	check_clean();
+}
+
 /* Other handles on the pool, opened and closed: the heaps are the same, and calls by the first go on. */
 static void test_close_of_a_handle_leaves_the_others_at_work(void **state)
 {
@@ -515,6 +584,7 @@ int main(int argc, char *argv[]) /* a pattern: only those */
 		THREADS_TEST(test_threads_that_come_and_go_share_few_heaps),
 		THREADS_TEST(test_exit_without_disconnect_leaves_nothing),
 		THREADS_TEST(test_disconnect_waits_for_running_calls),
+		THREADS_TEST(test_close_waits_for_a_call_of_its_handle),
 		THREADS_TEST(test_close_of_a_handle_leaves_the_others_at_work),
 		THREADS_TEST(test_last_close_and_disconnect_at_once),
 		THREADS_TEST(test_pools_that_were_destroyed_leave_no_heaps),

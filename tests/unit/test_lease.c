@@ -25,25 +25,56 @@ static void test_lease_open_heap_small_pool_refuses(void **state)
 	world_deinit(&world);
 }
 
-static void test_lease_off_and_guard_refuse(void **state)
+static void test_lease_off_refuses(void **state)
 {
-	struct pool_options options[2] = {world_options(8u << 20), world_options(8u << 20)};
+	struct pool_options options = world_options(8u << 20);
+	struct pool_member *member;
 	struct world world;
+	struct pool *pool;
+	uint32_t heap;
 
 	(void)state;
-	options[0].lease = 1;
-	options[1].guard = true;
+	options.lease = 1;
 	world_init(&world);
-	for (int i = 0; i < 2; i++) {
-		struct pool *pool = world_pool_with(&world, &options[i]);
-		struct pool_member *member = world_join(&world, pool);
-		uint32_t heap;
-
-		assert_int_equal(pool_open_heap(member, &heap), POOL_E_NO_LEASES);
-		world_leave(member);
-		world_destroy(pool);
-	}
+	pool = world_pool_with(&world, &options);
+	member = world_join(&world, pool);
+	assert_int_equal(pool_open_heap(member, &heap), POOL_E_NO_LEASES);
+	world_leave(member);
+	world_destroy(pool);
 	world_deinit(&world);
+}
+
+/* Blocks lie between guards in their slots, and are called by their own offsets. */
+static void test_lease_of_a_guarded_pool(void **state)
+{
+	struct pool_options options = world_options(8u << 20);
+	struct lease_world t;
+	struct pool_block block;
+	uint64_t slot;
+	uint32_t ids[POOL_SLABS_MAX], n;
+
+	(void)state;
+	options.guard = true;
+	lease_world_init_with(&t, &options);
+	assert_int_equal(pool_lease_slabs(t.members[0], t.heaps[0], size_class_of(32), 1, 0, ids, &n), POOL_E_INVALID);
+	slot = client_alloc(&t, 0, 144);
+	assert_int_equal(pool_inspect(t.members[1], slot, &block), POOL_E_NO_BLOCK);
+	assert_int_equal(pool_inspect(t.members[1], slot + 16, &block), 0);
+	assert_true(block.offset == slot + 16 && block.size == 144 - 32 && block.owner == t.sessions[0]);
+	assert_int_equal(pool_retain(t.members[0], slot + 16), 0);
+	assert_int_equal(client_word_at(&t, slot), LEASE_PINNED);
+	lease_world_restart(&t);
+	assert_int_equal(pool_inspect(t.members[1], slot + 16, &block), 0);
+	assert_true(block.offset == slot + 16 && block.size == 144 - 32 && block.owner == t.sessions[0]);
+	assert_int_equal(pool_realloc(t.members[0], slot + 16, 100, 0, &block), 0);
+	assert_true(block.offset == slot + 16 && !block.moved);
+	assert_int_equal(pool_realloc(t.members[0], slot + 16, 113, 0, &block), POOL_E_PINNED); /* into its guard */
+	world_check(t.pool);
+	assert_int_equal(pool_free(t.members[0], slot + 16), 0);
+	assert_int_equal(pool_free(t.members[0], slot + 16), 0);
+	assert_int_equal(client_word_at(&t, slot), LEASE_FREE);
+	assert_int_equal(pool_free(t.members[0], slot + 16), POOL_E_FREED);
+	lease_world_deinit(&t);
 }
 
 static void test_slab_shapes_waste_little(void **state)
@@ -514,7 +545,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_lease_open_heap_small_pool_refuses),
-		cmocka_unit_test(test_lease_off_and_guard_refuse),
+		cmocka_unit_test(test_lease_off_refuses),
+		cmocka_unit_test(test_lease_of_a_guarded_pool),
 		cmocka_unit_test(test_slab_shapes_waste_little),
 		cmocka_unit_test(test_lease_grant_describes_the_slab),
 		cmocka_unit_test(test_lease_foreign_heap_is_refused),

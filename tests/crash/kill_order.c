@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: MIT
+/* What was done before a request was sent was done before the answer to any that was sent later: the daemon sees to that. */
+#include <sys/socket.h>
+
+void __tsan_acquire(void *at);
+void __tsan_release(void *at);
+ssize_t __real_send(int fd, const void *data, size_t n_bytes, int flags);
+ssize_t __real_recvmsg(int fd, struct msghdr *message, int flags);
+ssize_t __wrap_send(int fd, const void *data, size_t n_bytes, int flags);
+ssize_t __wrap_recvmsg(int fd, struct msghdr *message, int flags);
+
+static char order;
+
+ssize_t __wrap_send(int fd, const void *data, size_t n_bytes, int flags)
+{
+	__tsan_release(&order);
+	return __real_send(fd, data, n_bytes, flags);
+}
+
+ssize_t __wrap_recvmsg(int fd, struct msghdr *message, int flags)
+{
+	ssize_t n = __real_recvmsg(fd, message, flags);
+
+	__tsan_acquire(&order);
+	return n;
+}
