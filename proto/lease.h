@@ -127,7 +127,9 @@ struct lease_heap {
 	_Atomic uint64_t n_free;
 	_Atomic uint32_t
 		n_returned; /* clients: raised by whoever flushed slots into slabs that this heap was granted: worth a new look */
-	uint32_t reserved[9];
+	uint32_t reserved[8];
+	_Atomic uint32_t
+		is_foreign; /* clients: not 0 from before the heap reads another's number until it is done with it */
 };
 
 struct lease_slab {
