@@ -30,10 +30,10 @@ static void fill(const struct mempool_pool *pool, uint64_t offset, uint64_t n_by
 		memset(pool->base + offset, pool->fill == MEMPOOL_FILL_ZERO ? 0 : PATTERN, n_bytes);
 }
 
-static __attribute__((noinline)) mempool_offset filled(const struct mempool_pool *pool, uint64_t offset,
-						       uint32_t size_class)
+/* Finds the class again: keeping it for this would cost the common path a register that it has to save. */
+static __attribute__((noinline)) mempool_offset filled(const struct mempool_pool *pool, uint64_t offset, size_t size)
 {
-	fill(pool, offset, size_class_bytes(size_class));
+	fill(pool, offset, size_class_bytes(size_class_of(size)));
 	return offset;
 }
 
@@ -198,22 +198,19 @@ static __attribute__((noinline)) mempool_offset alloc_large(struct mempool_pool 
 	uint64_t offset = heap ? heap_pop_large(heap, size_class) : 0;
 
 	thread_leave();
-	return offset ? filled(pool, offset, size_class) : alloc_long_way(pool, size, MEMPOOL_ALIGNMENT);
+	return offset ? filled(pool, offset, size) : alloc_long_way(pool, size, MEMPOOL_ALIGNMENT);
 }
 
 mempool_offset mempool_alloc(struct mempool_pool *pool, size_t size)
 {
 	if (__builtin_expect(pool && size - 1 < SIZE_CLASS_CUT_MAX, 1)) {
 		struct heap *heap = thread_enter(pool->slot);
-		uint32_t size_class = heap_class_of(size);
-		const struct heap_slot *slot = __builtin_expect(heap != NULL, 1) ? heap_pop(heap, size_class) : NULL;
+		uint64_t offset = __builtin_expect(heap != NULL, 1) ? heap_pop(heap, heap_class_of(size)) : 0;
 
-		if (__builtin_expect(slot != NULL, 1)) {
-			uint64_t offset = slot->offset;
-
+		if (__builtin_expect(offset != 0, 1)) {
 			thread_leave();
 			if (__builtin_expect(pool->fill != MEMPOOL_FILL_NONE, 0))
-				return filled(pool, offset, size_class);
+				return filled(pool, offset, size);
 			return offset;
 		}
 		thread_leave();

@@ -58,12 +58,13 @@ static_assert(N_ELEMENTS(heap_classes) == SIZE_CLASS_CUT_MAX / 16, "one for each
 
 static _Atomic uint16_t no_word; /* 0: never live */
 static struct heap_slot no_slot = {.word = &no_word};
+struct heap_slot heap_no_storage[2] = {{.offset = HEAP_FLOOR}, {.offset = HEAP_ROOF}};
 
 static _Atomic uint32_t n_heaps;
 
 static void forget_last(struct heap *heap)
 {
-	heap->last = &no_slot;
+	heap->last = heap_last_of(&no_slot, 0);
 }
 
 static bool is_large(uint32_t size_class)
@@ -72,6 +73,13 @@ static bool is_large(uint32_t size_class)
 }
 
 /* ---- life ---- */
+
+static const struct magazine no_magazine = {.top = heap_no_storage + 1, .bottom = heap_no_storage + 1};
+
+static bool has_storage(const struct magazine *magazine)
+{
+	return magazine->bottom != no_magazine.bottom;
+}
 
 void heap_init(struct heap *heap, const struct lease_map *map, uint32_t number, uint64_t pool_bytes)
 {
@@ -84,7 +92,6 @@ void heap_init(struct heap *heap, const struct lease_map *map, uint32_t number, 
 	heap->colour = atomic_fetch_add_explicit(&n_heaps, COLOUR_STEP, memory_order_relaxed);
 	heap->live = lease_live_of(number);
 	heap->cached = lease_cached_by(number);
-	heap->first_page = map->first / LEASE_PAGE_BYTES;
 	heap->n_pages = lease_map_pages(map);
 	heap->n_slabs = map->n_slabs;
 	heap->n_words = map->n_words;
@@ -101,32 +108,46 @@ void heap_init(struct heap *heap, const struct lease_map *map, uint32_t number, 
 	for (uint32_t i = 0; i < SIZE_CLASS_N; i++) {
 		uint64_t n = (is_large(i) ? LARGE_BYTES / 8 : share) / size_class_bytes(i);
 
-		heap->magazines[i].capacity = (uint32_t)(n < MAGAZINE_MIN   ? MAGAZINE_MIN
-							 : n > MAGAZINE_MAX ? MAGAZINE_MAX
-									    : n);
+		heap->shelves[i].capacity = (uint32_t)(n < MAGAZINE_MIN	  ? MAGAZINE_MIN
+						       : n > MAGAZINE_MAX ? MAGAZINE_MAX
+									  : n);
+		heap->magazines[i] = no_magazine;
 	}
 }
 
 void heap_deinit(struct heap *heap)
 {
 	for (uint32_t i = 0; i < SIZE_CLASS_N; i++) {
-		free(heap->magazines[i].bottom);
+		if (has_storage(&heap->magazines[i]))
+			free(heap->magazines[i].bottom - 1);
 		free(heap->shelves[i].slabs);
-		heap->magazines[i] = (struct magazine){.capacity = heap->magazines[i].capacity};
-		heap->shelves[i] = (struct shelf){0};
+		heap->magazines[i] = no_magazine;
+		heap->shelves[i] = (struct shelf){.capacity = heap->shelves[i].capacity};
 	}
 }
 
-static bool magazine_has_storage(struct magazine *magazine)
+static bool find_storage(struct heap *heap, uint32_t size_class)
 {
-	if (magazine->bottom)
+	struct magazine *magazine = &heap->magazines[size_class];
+	uint32_t capacity = heap->shelves[size_class].capacity;
+	struct heap_slot *storage;
+
+	if (has_storage(magazine))
 		return true;
-	magazine->bottom = malloc(magazine->capacity * sizeof(*magazine->bottom));
-	if (!magazine->bottom)
+	storage = calloc(capacity + 2, sizeof(*storage));
+	if (!storage || (uintptr_t)(storage + capacity + 2) >> HEAP_LAST_BITS) {
+		free(storage);
 		return false;
-	magazine->top = magazine->bottom;
-	magazine->limit = magazine->bottom + magazine->capacity;
+	}
+	storage[0].offset = HEAP_FLOOR;
+	storage[capacity + 1].offset = HEAP_ROOF;
+	magazine->top = magazine->bottom = storage + 1;
 	return true;
+}
+
+static bool is_full(const struct magazine *magazine) /* or has no storage */
+{
+	return magazine->top->offset == HEAP_ROOF;
 }
 
 static uint32_t magazine_n(const struct magazine *magazine)
@@ -296,8 +317,7 @@ static bool read_shape(const struct heap *heap, const struct lease_slab *slab, u
 	    (LEASE_FIELD(slab->size_class) != size_class || LEASE_FIELD(slab->slot_bytes) != slot_bytes))
 		return false; /* the id has come back with another shape */
 	return shapep->n_slots && range_fits(shapep->first_word, shapep->n_slots, heap->n_words) &&
-	       range_fits(shapep->base, shapep->n_slots * slot_bytes, heap->pool_bytes) &&
-	       shapep->base >= heap->map.first;
+	       range_fits(shapep->base, shapep->n_slots * slot_bytes, heap->pool_bytes) && shapep->base >= LEASE_FIRST;
 }
 
 static bool claim(const struct heap *heap, uint32_t size_class, _Atomic uint16_t *word)
@@ -410,8 +430,7 @@ static uint32_t refill_granted(struct heap *heap, uint32_t size_class, uint32_t 
 static bool refill(struct heap *heap, uint32_t size_class)
 {
 	struct shelf *shelf = &heap->shelves[size_class];
-	struct magazine *magazine = &heap->magazines[size_class];
-	uint32_t n_wanted = magazine->capacity / 2, returned = lease_hint_get(&heap->shared->n_returned), n;
+	uint32_t n_wanted = shelf->capacity / 2, returned = lease_hint_get(&heap->shared->n_returned), n;
 
 	if (is_large(size_class))
 		n_wanted = 1;
@@ -420,7 +439,7 @@ static bool refill(struct heap *heap, uint32_t size_class)
 		for (uint32_t i = 0; i < SIZE_CLASS_N; i++)
 			heap->shelves[i].is_dry = false;
 	}
-	if (shelf->is_dry || !magazine_has_storage(magazine))
+	if (shelf->is_dry || !find_storage(heap, size_class))
 		return false;
 	shelf->has_busy = false;
 	n = refill_hot(heap, size_class, n_wanted);
@@ -444,7 +463,6 @@ uint64_t heap_pop_large(struct heap *heap, uint32_t size_class)
 			lease_word_keep(slot->word, heap->live);
 		else if (!lease_word_swap(slot->word, heap->cached, heap->live))
 			continue; /* the daemon has taken it meanwhile */
-		lease_count(&heap->shared->n_alloc);
 		return slot->offset;
 	}
 	return 0;
@@ -452,12 +470,7 @@ uint64_t heap_pop_large(struct heap *heap, uint32_t size_class)
 
 static uint64_t pop(struct heap *heap, uint32_t size_class)
 {
-	const struct heap_slot *slot;
-
-	if (is_large(size_class))
-		return heap_pop_large(heap, size_class);
-	slot = heap_pop(heap, size_class);
-	return slot ? slot->offset : 0;
+	return is_large(size_class) ? heap_pop_large(heap, size_class) : heap_pop(heap, size_class);
 }
 
 int heap_alloc(struct heap *heap, uint32_t size_class, uint64_t *offsetp)
@@ -535,12 +548,11 @@ void heap_grant(struct heap *heap, uint32_t size_class, uint32_t n, const uint32
 void heap_refused(struct heap *heap, uint32_t size_class)
 {
 	struct shelf *shelf = &heap->shelves[size_class];
-	struct magazine *magazine = &heap->magazines[size_class];
 
 	shelf->wait = REFUSED_WAIT;
-	if (!is_disowned(heap) && magazine_has_storage(magazine) && magazine->top == magazine->bottom)
+	if (!is_disowned(heap) && find_storage(heap, size_class) && !magazine_n(&heap->magazines[size_class]))
 		shelf->is_dry =
-			!refill_granted(heap, size_class, is_large(size_class) ? 1 : magazine->capacity / 2, false);
+			!refill_granted(heap, size_class, is_large(size_class) ? 1 : shelf->capacity / 2, false);
 }
 
 static void forget_refilled(struct heap *heap)
@@ -601,11 +613,11 @@ static void keep(struct heap *heap, uint64_t offset, const struct lease_place *p
 			if (magazine_n(&heap->magazines[i]))
 				flush_oldest(heap, i, (magazine_n(&heap->magazines[i]) + 1) / 2);
 	}
-	if (bytes > heap->large_limit || !magazine_has_storage(magazine)) {
+	if (bytes > heap->large_limit || !find_storage(heap, place->size_class)) {
 		flush_slots(heap, place->size_class, &slot, 1);
 		return;
 	}
-	if (magazine->top == magazine->limit)
+	if (is_full(magazine))
 		flush_oldest(heap, place->size_class, magazine_n(magazine) / 2);
 	*magazine->top++ = slot;
 	heap->large_bytes += bytes;
@@ -663,7 +675,7 @@ bool heap_push_large(struct heap *heap, uint64_t offset, uint32_t size_class, _A
 		return false;
 	magazine = &heap->magazines[size_class];
 	bytes = size_class_bytes(size_class);
-	if (magazine->top == magazine->limit || heap->large_bytes + bytes > heap->large_limit ||
+	if (is_full(magazine) || heap->large_bytes + bytes > heap->large_limit ||
 	    !lease_word_swap(word, heap->live, heap->cached))
 		return false;
 	*magazine->top++ = (struct heap_slot){offset, word};

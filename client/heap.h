@@ -13,13 +13,19 @@ struct heap_slot {
 	_Atomic uint16_t *word;
 };
 
-struct magazine {		  /* of one class; no storage before its first slot */
+#define HEAP_FLOOR 0u /* no slot's offset: what lies below the first slot of a magazine … */
+#define HEAP_ROOF  1u /* … and above the last that there is room for */
+
+/*
+ * Of one class. Its storage, which it has none of before its first slot, lies between a floor and a roof: the common path sees in
+ * what it loads or stores next whether the magazine is empty or full.
+ */
+struct magazine {
 	struct heap_slot *top;	  /* one above the last in */
 	struct heap_slot *bottom; /* first in */
-	struct heap_slot *limit;
-	uint32_t capacity; /* slots, once there is storage */
-	uint32_t unused;
 };
+
+extern struct heap_slot heap_no_storage[2]; /* a floor and a roof */
 
 #define HEAP_HOT 8u /* slabs that a flush has just put slots into: simply picked */
 
@@ -27,6 +33,7 @@ struct shelf {		 /* where a class's magazine is filled from */
 	uint32_t *slabs; /* ids that the heap was granted, some of them lost since */
 	uint32_t n_slabs, room;
 	uint32_t cursor;
+	uint32_t capacity;	/* slots in the magazine, once it has storage */
 	uint32_t hot[HEAP_HOT]; /* id + 1 */
 	uint32_t n_hot;		/* ever put in; the place of the next is n_hot % HEAP_HOT */
 	uint32_t wait;		/* allocations by request before the daemon is asked again */
@@ -39,20 +46,24 @@ struct shelf {		 /* where a class's magazine is filled from */
 
 struct heap {
 	/* read by each alloc and free */
-	uint16_t live, cached; /* its two words */
-	uint32_t n_slabs;
-	uint64_t first_page, n_pages, n_words;
+	union {
+		struct {
+			uint16_t live, cached; /* its two words */
+			uint32_t n_slabs;
+		};
+		uint64_t head; /* these three by one load: what free costs is its loads */
+	};
+	uint64_t n_pages, n_words;
 	const _Atomic uint32_t *pages;
 	const struct lease_slab *slabs;
 	_Atomic uint16_t *words;
 	struct lease_heap *shared;
 	/*
-	 * What was popped last, and from where. It still lies there, right above the top, or a slot that was pushed since does, whose
+	 * What was popped last, and of which class: both in one word, for what alloc costs is its stores. It still lies there, right above the top, or a slot that was pushed since does, whose
 	 * word is C(k) until it is popped and so the last itself. The slot cannot have become this heap's again in another shape: that
 	 * takes a refill or a take, and those forget it, as all does that is not a plain pop or push.
 	 */
-	struct heap_slot *last;
-	struct magazine *last_from;
+	uint64_t last; /* see heap_last_of() */
 	struct magazine magazines[SIZE_CLASS_N];
 	/* the rest */
 	struct lease_map map;
@@ -113,29 +124,35 @@ static inline uint32_t heap_class_of(uint64_t size)
 	return heap_classes[(size - 1) / 16];
 }
 
-/** heap_pop() - one of @size_class, below SIZE_CLASS_CUT_N. Return: it; NULL: heap_alloc() must look */
-static inline const struct heap_slot *heap_pop(struct heap *heap, uint32_t size_class)
+#define HEAP_LAST_BITS 48 /* of an address; storage beyond is not taken */
+
+static inline uint64_t heap_last_of(const struct heap_slot *slot, uint32_t size_class)
+{
+	return (uint64_t)(uintptr_t)slot | (uint64_t)size_class << HEAP_LAST_BITS;
+}
+
+/** heap_pop() - one of @size_class, below SIZE_CLASS_CUT_N. Return: its offset; 0: heap_alloc() must look */
+static inline uint64_t heap_pop(struct heap *heap, uint32_t size_class)
 {
 	struct magazine *magazine = &heap->magazines[size_class];
-	struct heap_slot *top = magazine->top;
+	struct heap_slot *top = magazine->top - 1;
+	uint64_t offset = top->offset;
 
-	if (__builtin_expect(top == magazine->bottom, 0))
-		return NULL;
-	magazine->top = --top;
-	heap->last = top;
-	heap->last_from = magazine;
+	if (__builtin_expect(offset == HEAP_FLOOR, 0))
+		return 0;
+	magazine->top = top;
+	heap->last = heap_last_of(top, size_class);
 	lease_word_keep(top->word, heap->live);
-	lease_count(&heap->shared->n_alloc);
-	return top;
+	return offset;
 }
 
 /* The block that was allocated last, freed before another was: all is at hand. */
-static inline bool heap_unpop(struct heap *heap, struct heap_slot *last)
+static inline bool heap_unpop(struct heap *heap, struct heap_slot *slot, uint32_t size_class)
 {
-	if (lease_word_peek(last->word) != heap->live)
+	if (lease_word_peek(slot->word) != heap->live)
 		return false;
-	lease_word_keep(last->word, heap->cached);
-	heap->last_from->top = last + 1;
+	lease_word_keep(slot->word, heap->cached);
+	heap->magazines[size_class].top = slot + 1;
 	lease_count(&heap->shared->n_free);
 	return true;
 }
@@ -155,27 +172,32 @@ bool heap_push_large(struct heap *heap, uint64_t offset, uint32_t size_class, _A
 static inline enum heap_pushed heap_push(struct heap *heap, uint64_t offset, _Atomic uint16_t **wordp,
 					 uint32_t *size_classp)
 {
-	uint64_t page = offset / LEASE_PAGE_BYTES - heap->first_page, index; /* huge if below first */
+	uint64_t page = (offset - LEASE_FIRST) / LEASE_PAGE_BYTES, head, shape, index; /* huge if below first */
 	const struct lease_slab *slab;
 	_Atomic uint16_t *word;
 	struct magazine *magazine;
-	struct heap_slot *last = heap->last, *top;
+	uint64_t last = heap->last;
+	struct heap_slot *slot_of_last = (struct heap_slot *)(uintptr_t)(last & ((UINT64_C(1) << HEAP_LAST_BITS) - 1)),
+			 *top;
 	uint32_t id, slot, size_class;
+	uint16_t live;
 
-	if (last->offset == offset && heap_unpop(heap, last))
+	if (slot_of_last->offset == offset && heap_unpop(heap, slot_of_last, (uint32_t)(last >> HEAP_LAST_BITS)))
 		return HEAP_PUSHED;
 	if (__builtin_expect(page >= heap->n_pages, 0))
 		return HEAP_PUSH_LOOK;
+	head = heap->head;
 	id = atomic_load_explicit(&heap->pages[page], memory_order_relaxed) - 1;
-	if (__builtin_expect(id >= heap->n_slabs, 0))
+	if (__builtin_expect(id >= head >> 32, 0))
 		return HEAP_PUSH_LOOK;
 	slab = &heap->slabs[id];
-	if (__builtin_expect(!lease_slot_at(offset - LEASE_FIELD(slab->base), LEASE_FIELD(slab->slot_bytes),
-					    LEASE_FIELD(slab->n_slots), LEASE_FIELD(slab->reciprocal), &slot),
+	shape = LEASE_FIELD(slab->shape);
+	if (__builtin_expect(!lease_slot_at(offset - LEASE_FIELD(slab->base), LEASE_FIELD(slab->reciprocal),
+					    lease_shape_slots(shape), &slot),
 			     0))
 		return HEAP_PUSH_LOOK;
-	index = (uint64_t)LEASE_FIELD(slab->first_word) + slot;
-	size_class = LEASE_FIELD(slab->size_class);
+	index = (uint64_t)lease_shape_word(shape) + slot;
+	size_class = lease_shape_class(shape);
 	if (__builtin_expect(index >= heap->n_words, 0))
 		return HEAP_PUSH_LOOK;
 	word = &heap->words[index];
@@ -186,9 +208,10 @@ static inline enum heap_pushed heap_push(struct heap *heap, uint64_t offset, _At
 	}
 	magazine = &heap->magazines[size_class];
 	top = magazine->top;
-	if (__builtin_expect(lease_word_peek(word) != heap->live || top == magazine->limit, 0))
+	live = (uint16_t)head;
+	if (__builtin_expect(lease_word_peek(word) != live || top->offset == HEAP_ROOF, 0))
 		return HEAP_PUSH_LOOK;
-	lease_word_keep(word, heap->cached);
+	lease_word_keep(word, live | LEASE_CACHED); /* not loaded: what this path costs is its loads */
 	top->offset = offset;
 	top->word = word;
 	magazine->top = top + 1;

@@ -453,7 +453,7 @@ static int alloc_prepared(struct heap *heap, uint32_t size_class, void (*prepare
 	if (r)
 		return r;
 	prepare(arg, *offsetp);
-	*offsetp = heap_pop(heap, size_class)->offset;
+	*offsetp = heap_pop(heap, size_class);
 	return 0;
 }
 

@@ -21,7 +21,7 @@ int lease_map_attach(struct lease_map *map, void *base, uint64_t n_bytes)
 		return -EPROTO;
 	memcpy(&header, base, sizeof(header)); /* others can write it: one copy, then judged */
 	if (header.magic != LEASE_MAGIC || header.version != LEASE_VERSION || header.file_bytes != n_bytes ||
-	    header.pages_at >= header.slabs_at || header.first % LEASE_PAGE_BYTES || header.n_slabs > LEASE_SLABS_MAX ||
+	    header.pages_at >= header.slabs_at || header.first != LEASE_FIRST || header.n_slabs > LEASE_SLABS_MAX ||
 	    header.n_heaps > LEASE_HEAPS_MAX ||
 	    !array_fits(header.heaps_at, header.n_heaps, sizeof(struct lease_heap), n_bytes) ||
 	    !array_fits(header.pages_at, 0, sizeof(uint32_t), n_bytes) ||
@@ -36,7 +36,6 @@ int lease_map_attach(struct lease_map *map, void *base, uint64_t n_bytes)
 		.pages = (void *)((uint8_t *)base + header.pages_at),
 		.slabs = (void *)((uint8_t *)base + header.slabs_at),
 		.words = (void *)((uint8_t *)base + header.words_at),
-		.first = header.first,
 		.n_pages_max = (header.slabs_at - header.pages_at) / sizeof(uint32_t),
 		.n_words = header.n_words,
 		.n_heaps = header.n_heaps,
@@ -156,11 +155,11 @@ uint64_t lease_map_pages(const struct lease_map *map)
 
 int lease_map_find(const struct lease_map *map, uint64_t offset, struct lease_place *placep)
 {
-	uint64_t page = (offset - map->first) / LEASE_PAGE_BYTES, index;
+	uint64_t page = (offset - LEASE_FIRST) / LEASE_PAGE_BYTES, index;
 	const struct lease_slab *slab;
 	uint32_t id, slot, slot_bytes;
 
-	if (offset < map->first || page >= lease_map_pages(map))
+	if (offset < LEASE_FIRST || page >= lease_map_pages(map))
 		return LEASE_MAP_E_NOWHERE;
 	id = atomic_load_explicit(&map->pages[page], memory_order_acquire) - 1;
 	if (id >= map->n_slabs)
@@ -169,8 +168,8 @@ int lease_map_find(const struct lease_map *map, uint64_t offset, struct lease_pl
 	slot_bytes = LEASE_FIELD(slab->slot_bytes);
 	if (!slot_bytes)
 		return LEASE_MAP_E_NOWHERE;
-	if (!lease_slot_at(offset - LEASE_FIELD(slab->base), slot_bytes, LEASE_FIELD(slab->n_slots),
-			   LEASE_FIELD(slab->reciprocal), &slot))
+	if (!lease_slot_at(offset - LEASE_FIELD(slab->base), LEASE_FIELD(slab->reciprocal), LEASE_FIELD(slab->n_slots),
+			   &slot))
 		return LEASE_MAP_E_INSIDE;
 	index = (uint64_t)LEASE_FIELD(slab->first_word) + slot;
 	if (index >= map->n_words)

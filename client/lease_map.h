@@ -17,7 +17,6 @@ struct lease_map {
 	_Atomic uint32_t *pages;
 	struct lease_slab *slabs;
 	_Atomic uint16_t *words;
-	uint64_t first;	      /* offset of the data that pages[0] stands for */
 	uint64_t n_pages_max; /* there is room for; header->n_pages of them are backed */
 	uint64_t n_words;
 	uint32_t n_heaps, n_slabs;

@@ -12,6 +12,14 @@
 
 /* ---- open ---- */
 
+/* What a handle knows is copied from its mapping, where programs have the look-up compiled in. */
+static void know_view(struct mempool_pool *pool)
+{
+	uint64_t end = atomic_load_explicit(&pool->mapping->n_known, memory_order_relaxed);
+
+	__atomic_store_n(&pool->view.n_known, end > pool->first ? end - pool->first : 0, __ATOMIC_RELAXED);
+}
+
 static int make_handle(struct mempool_client *client, struct call *call, const char *asked, struct mempool_pool **out)
 {
 	const Mempool__Wire__PoolReply *reply =
@@ -19,7 +27,8 @@ static int make_handle(struct mempool_client *client, struct call *call, const c
 	struct mempool_pool *pool;
 	int r;
 
-	if (!reply || !reply->info || call->fd < 0 || reply->segment_bytes <= reply->first)
+	if (!reply || !reply->info || call->fd < 0 || reply->first != MEMPOOL_VIEW_FIRST ||
+	    reply->segment_bytes <= reply->first)
 		return error_set(-EPROTO, "%s: the daemon answered without a pool", asked);
 	pool = calloc(1, sizeof(*pool));
 	if (!pool)
@@ -39,7 +48,8 @@ static int make_handle(struct mempool_client *client, struct call *call, const c
 	pool->guard = reply->info->guard;
 	pool->base = pool->mapping->base;
 	pool->n_bytes = pool->mapping->n_bytes;
-	atomic_init(&pool->n_known, atomic_load_explicit(&pool->mapping->n_known, memory_order_relaxed));
+	pool->view.begin = (char *)pool->base + pool->first;
+	know_view(pool);
 	if (reply->info->lease != MEMPOOL__WIRE__LEASE__LEASE_OFF)
 		pool->heaps = heaps_open(client, pool->id, pool->base, pool->n_bytes);
 	pool->slot = pool->guard ? 0 : heaps_slot(pool->heaps);
@@ -233,7 +243,6 @@ static bool grew_over(struct mempool_pool *pool, uint64_t offset)
 	return offset < pool->first + info.total;
 }
 
-/* What a handle knows is copied from its mapping, where programs have the look-up compiled in (struct mempool_view). */
 static bool is_inside(struct mempool_pool *pool, uint64_t offset)
 {
 	bool is_known;
@@ -242,15 +251,11 @@ static bool is_inside(struct mempool_pool *pool, uint64_t offset)
 		return false;
 	is_known =
 		offset < atomic_load_explicit(&pool->mapping->n_known, memory_order_relaxed) || grew_over(pool, offset);
-	atomic_store_explicit(&pool->n_known, atomic_load_explicit(&pool->mapping->n_known, memory_order_relaxed),
-			      memory_order_relaxed);
+	know_view(pool);
 	return is_known;
 }
 
-static_assert(offsetof(struct mempool_pool, base) == offsetof(struct mempool_view, base) &&
-		      offsetof(struct mempool_pool, first) == offsetof(struct mempool_view, first) &&
-		      offsetof(struct mempool_pool, n_known) == offsetof(struct mempool_view, n_known),
-	      "programs have compiled it in");
+static_assert(offsetof(struct mempool_pool, view) == 0, "programs have compiled it in");
 
 void *(mempool_ptr)(struct mempool_pool *pool, mempool_offset offset)
 {

@@ -9,10 +9,10 @@
 
 struct mempool_pool {
 	/* what each alloc, free and address needs: one cache line */
-	uint8_t *base; /* the mapping's */
-	uint64_t first;
-	_Atomic uint64_t n_known; /* of the mapping, so many are known to be the pool's; a copy of mapping->n_known */
+	struct mempool_view view; /* of the mapping; n_known is a copy of what mapping->n_known says */
+	uint8_t *base;		  /* the mapping's */
 	uint64_t n_bytes;	  /* mapped */
+	uint64_t first;		  /* MEMPOOL_VIEW_FIRST */
 	uint32_t slot; /* where threads have their heaps in this pool; 0: there are none, or blocks have guards */
 	enum mempool_fill fill;
 	struct heaps *heaps;	       /* counted; NULL: all goes by request */

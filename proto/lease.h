@@ -49,8 +49,9 @@
 #include "proto/size_class.h"
 
 #define LEASE_MAGIC	 UINT64_C(0x736573616c6d656d) /* "memlases", little-endian */
-#define LEASE_VERSION	 1u
+#define LEASE_VERSION	 2u
 #define LEASE_PAGE_BYTES 4096u
+#define LEASE_FIRST	 4096u	 /* offset in the data segment that pages[0] stands for */
 #define LEASE_HEAPS_MAX	 0x7ff0u /* numbers 1 .. 0x7fef; 0 is nobody */
 #define LEASE_SLABS_MAX	 (UINT32_C(1) << 20)
 #define LEASE_WORDS_STEP 32u /* a slab's words begin at a multiple: a cache line of its own */
@@ -107,7 +108,7 @@ struct lease_header {
 	uint32_t version;
 	uint32_t header_bytes;
 	uint64_t file_bytes; /* length of the object; a client maps all of it */
-	uint64_t first;	     /* offset in the data segment that pages[0] stands for; a multiple of a page */
+	uint64_t first;	     /* LEASE_FIRST */
 	uint64_t heaps_at;   /* bytes from the start of the object, as are the next three */
 	uint64_t pages_at;
 	uint64_t slabs_at;
@@ -123,22 +124,26 @@ struct lease_header {
 
 struct lease_heap {
 	_Atomic uint64_t session; /* whose heap it is; 0: nobody's. Read by take */
-	_Atomic uint64_t n_alloc; /* clients: the heap's own counts since its number was given out, by plain store */
-	_Atomic uint64_t n_free;
+	_Atomic uint64_t n_free; /* clients: blocks that the heap freed since its number was given out, by plain store */
 	_Atomic uint32_t
 		n_returned; /* clients: raised by whoever flushed slots into slabs that this heap was granted: worth a new look */
-	uint32_t reserved[8];
 	_Atomic uint32_t
 		is_foreign; /* clients: not 0 from before the heap reads another's number until it is done with it */
+	uint32_t reserved[10];
 };
 
 struct lease_slab {
 	uint64_t base;	     /* offset of the first slot in the data segment */
-	uint32_t slot_bytes; /* 0: not a slab at present */
-	uint32_t n_slots;
-	uint32_t reciprocal; /* ceil(2^32 / slot_bytes) */
-	uint32_t first_word; /* index of slot 0's word */
-	uint32_t size_class;
+	uint64_t reciprocal; /* ceil(2^64 / slot_bytes) */
+	union {
+		struct {
+			uint32_t first_word; /* index of slot 0's word */
+			uint16_t n_slots;
+			uint16_t size_class;
+		};
+		uint64_t shape; /* these three by one load */
+	};
+	uint32_t slot_bytes;	  /* 0: not a slab at present */
 	uint32_t grantee;	  /* heap that it was last granted to; 0: none: an orphan */
 	_Atomic uint32_t custody; /* clients */
 	_Atomic uint32_t
@@ -151,16 +156,39 @@ static_assert(sizeof(struct lease_header) <= LEASE_PAGE_BYTES, "shared layout");
 
 /* An entry of `pages`: slab id + 1, or 0: the page is in no slab. Slabs begin and end at page boundaries. */
 
+/** lease_shape_…() - parts of a slab's shape */
+static inline uint32_t lease_shape_word(uint64_t shape)
+{
+	return (uint32_t)shape;
+}
+
+static inline uint32_t lease_shape_slots(uint64_t shape)
+{
+	return (uint16_t)(shape >> 32);
+}
+
+static inline uint32_t lease_shape_class(uint64_t shape)
+{
+	return (uint32_t)(shape >> 48);
+}
+
+static inline uint64_t lease_reciprocal_of(uint32_t slot_bytes)
+{
+	return UINT64_MAX / slot_bytes + 1;
+}
+
 /**
  * lease_slot_at() - which slot of a slab starts @distance bytes behind its base. Return: false: none does
  *
- * Exact below 2^32, which no slab reaches. Beyond, the product may wrap to any slot: that slot does not start there.
+ * With r the reciprocal and r * slot_bytes = 2^64 + e, 0 <= e < slot_bytes: distance * r = slot * 2^64 + slot * e + rest * r. While
+ * (slot + 1) * e < r, the low half is below r for a rest of 0 and for no other: that holds for slabs of up to 2^32 bytes of slots
+ * up to 4 MiB. The high half never falls while the distance rises: what lies beyond the slab, or before it, has none of its slots.
  */
-static inline bool lease_slot_at(uint64_t distance, uint32_t slot_bytes, uint32_t n_slots, uint32_t reciprocal,
-				 uint32_t *slotp)
+static inline bool lease_slot_at(uint64_t distance, uint64_t reciprocal, uint32_t n_slots, uint32_t *slotp)
 {
-	uint64_t slot = distance * reciprocal >> 32;
+	unsigned __int128 product = (unsigned __int128)distance * reciprocal;
+	uint64_t slot = (uint64_t)(product >> 64);
 
 	*slotp = (uint32_t)slot;
-	return slot < n_slots && slot * slot_bytes == distance;
+	return (uint64_t)product < reciprocal && slot < n_slots;
 }

@@ -309,7 +309,7 @@ static void print_way(const struct demo *demo, const char *name, double mbs, dou
 	char text[UNITS_TEXT_BYTES];
 
 	printf("  %-22s", name);
-	stats_bar(stdout, mbs / best, 24, demo->view.unicode);
+	stats_bar(stdout, mbs / best, 16, demo->view.unicode); /* a line has 80 columns */
 	printf(" %7s MB/s  %s\n", count_format((uint64_t)(mbs + 0.5), text), remark);
 }
 
@@ -319,27 +319,26 @@ static void print_report(const struct demo *demo)
 	double by_pool = mb_per_s_of(pool), by_copy = mb_per_s_of(copy);
 	double direct = mb_per_s(demo->direct.n_bytes, demo->direct_s);
 	double best = by_pool > by_copy ? by_pool : by_copy;
-	const char *tick = demo->view.unicode ? "✔ " : "";
+	const char *tick = demo->view.unicode ? "✔ " : "", *below = demo->view.unicode ? "\n  " : "\n";
 	char a[UNITS_TEXT_BYTES], b[UNITS_TEXT_BYTES], c[UNITS_TEXT_BYTES], remark[128];
 
 	best = direct > best ? direct : best;
 	snprintf(remark, sizeof(remark), "%.2fx the copying", by_copy > 0 ? by_pool / by_copy : 0);
 	print_way(demo, "through the pool", by_pool, best, remark);
-	print_way(demo, "copied through pipes", by_copy, best, "the same processes, 64K a write");
-	print_way(demo, "one process alone", direct, best, "the direct pass, nothing handed over");
-	printf("\n%sCRC-32 %08x, %s lines, %s words: as in the direct pass, in all %s rounds.\n", tick,
+	print_way(demo, "copied through pipes", by_copy, best, "in writes of 64K");
+	print_way(demo, "one process alone", direct, best, "nothing handed over");
+	printf("\n%sCRC-32 %08x, %s lines, %s words in each of %s rounds,%sas in the direct pass.\n", tick,
 	       demo->direct.crc, count_format(demo->direct.n_lines, a), count_format(demo->direct.n_words, b),
-	       count_format(pool->n_rounds + copy->n_rounds, c));
+	       count_format(pool->n_rounds + copy->n_rounds, c), below);
 	printf("%s%s blocks, %s in all, went through a pool of " POOL_TEXT
-	       ", at most %s at once, and none was copied.\n",
+	       ", at most %s at once,%sand none was copied.\n",
 	       tick, count_format(pool->n_blocks, a), size_format(pool->n_bytes >> 20 << 20, b),
-	       size_format(demo->peak_used, c));
+	       size_format(demo->peak_used, c), below);
 	printf("%sEach was taken over and freed by a consumer, and the pool is gone.\n", tick);
 	if (by_pool < by_copy)
-		puts("\nThe pool was the slower way this time. It saves two copies, which are a small part of the "
-		     "work: where "
-		     "other\nprograms want the processors too, whose turn it is decides more. Repeat it on a quiet "
-		     "machine.");
+		puts("\nThe pool was the slower way this time. It saves two copies, a small\n"
+		     "part of the work: where other programs want the processors too, whose turn it\n"
+		     "is decides more. Repeat it on a quiet machine.");
 }
 
 static json_t *emit_way(const struct progress *progress)

@@ -113,9 +113,17 @@ static void roll_set(struct roll *roll, uint32_t i, uint64_t key, uint32_t exten
 	roll->items[i] = (struct item){.key = key, .extent = extent};
 }
 
+/* The same whenever it is done again, so no note is needed. */
+static void clear_flags(struct extent_map *map, uint32_t extent)
+{
+	if (extent_flags(map, extent))
+		intent_store(&extent_record(map, extent)->what,
+			     pack_what(extent_size(map, extent), extent_state(map, extent), 0));
+}
+
 static int roll_call(struct recovery *recovery)
 {
-	const struct extent_map *map = recovery->map;
+	struct extent_map *map = recovery->map;
 	struct roll *roll = &recovery->roll;
 	uint32_t n_records = map->ledger->tables[LEDGER_EXTENTS].n_backed, n = 0;
 	enum extent_state state;
@@ -135,6 +143,7 @@ static int roll_call(struct recovery *recovery)
 		if (!state_is_truth(extent_state(map, i)))
 			continue;
 		r = judge(recovery, i);
+		clear_flags(map, i);
 		roll_set(roll, roll->n++, extent_since(map, i), i);
 	}
 	return r;
@@ -188,14 +197,6 @@ static void sort(struct roll *roll)
 }
 
 /* ---- the map ---- */
-
-/* The same whenever it is done again, so no note is needed. */
-static void clear_flags(struct extent_map *map, uint32_t extent)
-{
-	if (extent_flags(map, extent))
-		intent_store(&extent_record(map, extent)->what,
-			     pack_what(extent_size(map, extent), extent_state(map, extent), 0));
-}
 
 /* Every index below n_records that is no block and no slab is unused; the lowest are used again first. */
 static void gather_unused(struct recovery *recovery)
@@ -294,8 +295,6 @@ static int recover(struct recovery *recovery, uint32_t since_s, int (*visit)(voi
 	r = hash_init(map, recovery->roll.n);
 	if (r)
 		return r;
-	for (uint32_t i = 0; i < recovery->roll.n; i++)
-		clear_flags(map, recovery->roll.items[i].extent);
 	gather_unused(recovery);
 	sort(&recovery->roll);
 	r = visit_all(recovery, visit, arg);

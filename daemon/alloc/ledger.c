@@ -105,8 +105,11 @@ static void map_pages(const struct ledger *ledger, uint64_t offset, uint64_t n_b
 	(void)madvise(ledger->map + offset, n_bytes, MADV_POPULATE_WRITE);
 }
 
-/* Whether the object has as many pages as count: a header that says more is not followed until memory is full. */
-static bool has_pages_for(const struct ledger *ledger)
+/*
+ * Whether the object has as many pages as count. Fewer mean that somebody punched it, and what stood there is lost; or a copy whose
+ * holes are where zeros were. And a header that says more is not followed until memory is full. Return: 0; LEDGER_E_*
+ */
+static int judge_pages(const struct ledger *ledger)
 {
 	uint64_t n_bytes = LEDGER_PAGE, n;
 	struct stat st;
@@ -114,10 +117,12 @@ static bool has_pages_for(const struct ledger *ledger)
 	for (int id = 0; id < LEDGER_TABLE_N; id++) {
 		n = atomic_load_explicit(&ledger->header->n_backed[id], memory_order_relaxed);
 		if (n > ledger->tables[id].n_max)
-			return false;
+			return LEDGER_E_DAMAGED;
 		n_bytes += round_up(n * ledger->tables[id].elem_bytes, LEDGER_PAGE);
 	}
-	return !fstat(ledger->fd, &st) && (uint64_t)st.st_blocks * 512 >= n_bytes;
+	if (fstat(ledger->fd, &st))
+		return -errno;
+	return (uint64_t)st.st_blocks * 512 < n_bytes ? LEDGER_E_HOLES : 0;
 }
 
 /* What counts has its pages: these calls find it so, unless pages of others were taken for them. */
@@ -156,7 +161,9 @@ int ledger_open(struct ledger *ledger, int fd, const struct ledger_shape *shape)
 	if (r)
 		return r;
 	opened.fd = fd;
-	r = has_pages_for(&opened) ? back_again(&opened) : LEDGER_E_DAMAGED;
+	r = judge_pages(&opened);
+	if (!r)
+		r = back_again(&opened);
 	if (!r)
 		r = intent_take_back(&opened);
 	if (r) {

@@ -72,7 +72,7 @@ struct ledger_header {
 	_Atomic uint64_t free_total;  /* this and the next two are figures, noted like truth */
 	_Atomic uint64_t failed_total;
 	_Atomic uint64_t peak_used;
-	_Atomic uint64_t slot_alloc_total; /* likewise: of slots, as heaps counted that are no more */
+	_Atomic uint64_t slot_alloc_total; /* likewise: of slots, as last seen; then as heaps counted that are no more */
 	_Atomic uint64_t slot_free_total;
 	uint64_t pool_id;
 	uint64_t max_bytes; /* what it may grow to */
@@ -127,6 +127,7 @@ enum {
 	LEDGER_E_FOREIGN = 1, /* not one of ours */
 	LEDGER_E_VERSION,     /* of another format */
 	LEDGER_E_DAMAGED,     /* what it says cannot be */
+	LEDGER_E_HOLES,	      /* pages that it counts are not there */
 };
 
 /**

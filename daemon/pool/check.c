@@ -11,8 +11,7 @@
 
 #include "pool/pool_internal.h"
 
-/* A line "0x…: what" tells an offset; others are about no place in particular. */
-static PRINTF(3, 4) unsigned fault(FILE *report, uint64_t offset, const char *format, ...)
+unsigned check_fault(FILE *report, uint64_t offset, const char *format, ...)
 {
 	va_list args;
 
@@ -43,17 +42,17 @@ static unsigned check_block(const struct pool *pool, uint32_t extent, FILE *repo
 	uint32_t owner = extent_owner(&pool->map, extent);
 
 	if (!owner_exists(pool, owner))
-		n_faults += fault(report, offset, "owner %u is nobody that is here", owner);
+		n_faults += check_fault(report, offset, "owner %u is nobody that is here", owner);
 	if (owner == EXTENT_OWNER_NONE && !(flags & EXTENT_HELD))
-		n_faults += fault(report, offset, "a block without owner and without retains");
+		n_faults += check_fault(report, offset, "a block without owner and without retains");
 	if (flags & EXTENT_NAMED && owner != POOL_OWNER)
-		n_faults += fault(report, offset, "a name, but not the pool's");
+		n_faults += check_fault(report, offset, "a name, but not the pool's");
 	if ((flags & EXTENT_HELD) && !hold_count(pool, extent))
-		n_faults += fault(report, offset, "retained by nobody");
+		n_faults += check_fault(report, offset, "retained by nobody");
 	if (flags & EXTENT_NAMED && name_record(pool, extent_links(&pool->map, extent)->name)->extent != extent)
-		n_faults += fault(report, offset, "its name is another block's");
+		n_faults += check_fault(report, offset, "its name is another block's");
 	if (backing_missing(&pool->backing, offset, size, 1))
-		n_faults += fault(report, offset, "granted, but not backed");
+		n_faults += check_fault(report, offset, "granted, but not backed");
 	return n_faults;
 }
 
@@ -87,7 +86,7 @@ static unsigned check_holding(const struct pool *pool, const struct pool_holding
 	for (uint32_t e = holding->list.head; e != EXTENT_NONE && n_blocks <= map->n_live + map->n_pinned;
 	     e = extent_links(map, e)->owner_next) {
 		if (extent_owner(map, e) != owner)
-			return fault(report, extent_offset(map, e), "on the list of another owner");
+			return check_fault(report, extent_offset(map, e), "on the list of another owner");
 		n_blocks++;
 		n_bytes += extent_size(map, e);
 		last = e;

@@ -135,7 +135,6 @@ static void describe(struct pool *pool, uint32_t heap, uint64_t session)
 {
 	struct lease_heap *copy = lease_heap_at(&pool->lease, heap);
 
-	atomic_store_explicit(&copy->n_alloc, 0, memory_order_relaxed);
 	atomic_store_explicit(&copy->n_free, 0, memory_order_relaxed);
 	atomic_store_explicit(&copy->is_foreign, 0, memory_order_relaxed);
 	atomic_store_explicit(&copy->session, session, memory_order_release);
@@ -200,7 +199,6 @@ void heap_quarantine(struct pool *pool, uint32_t heap)
 	struct lease *lease = &pool->lease;
 	const struct lease_heap *copy = lease_heap_at(lease, heap);
 
-	lease->alloc_total += atomic_load_explicit(&copy->n_alloc, memory_order_relaxed);
 	lease->free_total += atomic_load_explicit(&copy->n_free, memory_order_relaxed);
 	describe(pool, heap, 0);
 	lease->heaps[heap].member = NULL;
@@ -219,15 +217,13 @@ void heap_forget_member(struct pool_member *member)
 	member->first_heap = 0;
 }
 
-void lease_counters(struct pool *pool, uint64_t *allocsp, uint64_t *freesp)
+uint64_t lease_count_freed(const struct pool *pool)
 {
 	const struct lease *lease = &pool->lease;
+	uint64_t n = lease->free_total;
 
-	*allocsp = lease->alloc_total;
-	*freesp = lease->free_total;
 	for (uint32_t i = 1; i < lease->n_heaps_high; i++)
-		if (lease->heaps[i].member) {
-			*allocsp += atomic_load_explicit(&lease_heap_at(lease, i)->n_alloc, memory_order_relaxed);
-			*freesp += atomic_load_explicit(&lease_heap_at(lease, i)->n_free, memory_order_relaxed);
-		}
+		if (lease->heaps[i].member)
+			n += atomic_load_explicit(&lease_heap_at(lease, i)->n_free, memory_order_relaxed);
+	return n;
 }

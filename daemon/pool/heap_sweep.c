@@ -66,9 +66,8 @@ static void sweep_slab(struct pool_member *member, uint32_t id,
 static void begin(struct pool_member *member)
 {
 	member->is_sweeping = true;
+	member->disown_at = member->first_heap;
 	member->sweep_at = 0;
-	for (uint32_t heap = member->first_heap; heap; heap = member->pool->lease.heaps[heap].next)
-		heap_disown(member->pool, heap);
 }
 
 bool heap_sweep_one(struct pool_member *member, void (*left)(void *arg, uint64_t n_blocks, uint64_t n_bytes), void *arg)
@@ -80,6 +79,11 @@ bool heap_sweep_one(struct pool_member *member, void (*left)(void *arg, uint64_t
 		return false;
 	if (!member->is_sweeping)
 		begin(member);
+	if (member->disown_at) { /* all of them, before the first word says that its owner is gone */
+		heap_disown(pool, member->disown_at);
+		member->disown_at = pool->lease.heaps[member->disown_at].next;
+		return true;
+	}
 	if (member->sweep_at < pool->slab_records.n_high) {
 		if (slab_exists(pool, member->sweep_at))
 			sweep_slab(member, member->sweep_at, left, arg);

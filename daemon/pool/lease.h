@@ -103,10 +103,11 @@ struct lease {
 	uint32_t n_quarantined;
 	uint32_t quarantine_clock; /* raised with each number that goes there */
 
-	uint64_t alloc_total, free_total; /* of slots: of heaps that are no more, and by request */
-	uint32_t decay_at;		  /* slabs before it were tried by the decay */
-	uint64_t scan_end_ns, scan_ns;	  /* CLOCK_MONOTONIC: when all slabs were last tried, and how long that took; */
-	uint64_t count_end_ns, count_ns;  /* and when all words were last read for a grant */
+	uint64_t alloc_total; /* slots: the most that were ever seen live or freed. No heap counts them: what is not freed is live */
+	uint64_t free_total;		 /* slots: of heaps that are no more, and by request */
+	uint32_t decay_at;		 /* slabs before it were tried by the decay */
+	uint64_t scan_end_ns, scan_ns;	 /* CLOCK_MONOTONIC: when all slabs were last tried, and how long that took; */
+	uint64_t count_end_ns, count_ns; /* and when all words were last read for a grant */
 
 	struct { /* slots whose word is C(0) once the operation is committed */
 		uint32_t id, slot;
@@ -273,8 +274,8 @@ void heap_quarantine(struct pool *pool, uint32_t heap);
 void heap_forget_member(struct pool_member *member);
 /** heap_know() - memory for numbers up to @heap. Return: 0; -ENOMEM */
 int heap_know(struct pool *pool, uint32_t heap) MUST_CHECK;
-/** lease_counters() - of slots: what all heaps count, with those that are no more */
-void lease_counters(struct pool *pool, uint64_t *allocsp, uint64_t *freesp);
+/** lease_count_freed() - slots freed so far: what all heaps count, with those that are no more */
+uint64_t lease_count_freed(const struct pool *pool);
 
 /* ---- heap_sweep.c ---- */
 

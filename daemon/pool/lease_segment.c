@@ -18,6 +18,8 @@
 #define N_WORDS_MAX (UINT64_C(1) << 31)
 #define PAGES_AHEAD (16u << 20) /* bytes of data that one more step of the page map covers: four pages of it */
 
+static_assert(LEASE_FIRST == POOL_FIRST, "a page of the map is one of the data segment");
+
 bool lease_is_wanted(const struct pool *pool)
 {
 	return !pool->options.lease && pool->options.max_size >= LEASE_TOTAL_MIN;
@@ -34,7 +36,7 @@ static void lay_out(struct lease_header *layout, uint64_t max_bytes)
 		.magic = LEASE_MAGIC,
 		.version = LEASE_VERSION,
 		.header_bytes = sizeof(*layout),
-		.first = POOL_FIRST,
+		.first = LEASE_FIRST,
 		.n_heaps = LEASE_HEAPS_MAX,
 		.n_slabs = (uint32_t)n_slabs,
 		.n_words = n_words,

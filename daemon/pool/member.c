@@ -246,8 +246,14 @@ static bool leave_one(struct leaving *leaving)
 	else if (member->blocks.list.head != EXTENT_NONE)
 		leave_block(leaving);
 	else
-		return heap_sweep_one(member, report_slots, leaving);
+		return heap_sweep_one(member, report_slots, leaving) || result_forget_one(member);
 	return true;
+}
+
+/* Slabs, or answers with batches: each may take as long as many blocks. */
+static bool has_large_things(const struct pool_member *member)
+{
+	return member->is_sweeping || member->forget_at;
 }
 
 /* Return: true if something is left to do */
@@ -257,7 +263,7 @@ static bool leave_some(struct leaving *leaving)
 
 	while (leave_one(leaving)) {
 		pool_commit(leaving->pool); /* each is an operation of its own */
-		if (leaving->member->is_sweeping ? step_is_over_now(&step) : step_is_over(&step))
+		if (has_large_things(leaving->member) ? step_is_over_now(&step) : step_is_over(&step))
 			return true;
 	}
 	return false;
@@ -284,10 +290,8 @@ bool pool_leave_step(struct pool_member *member, struct pool_warning *report)
 	if (!more) {
 		if (pool->is_destroyed) /* its numbers go with the pool; nobody may be led to it by them */
 			heap_forget_member(member);
-		if (!pool->is_destroyed) {
-			result_forget_all(member);
+		if (!pool->is_destroyed)
 			recent_add(pool, member, RECENT_LEAVE, 0, 0, report->n_bytes);
-		}
 		unlink_member(pool, member);
 		pool->members[member->index] = NULL;
 		set_state(pool, member, MEMBER_UNUSED);

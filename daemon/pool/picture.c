@@ -35,11 +35,14 @@ bool pool_is_long_to_read(struct pool *pool)
 void pool_stats(struct pool *pool, struct pool_stats *statsp)
 {
 	const struct extent_map *map = &pool->map;
-	uint64_t largest, n_slots, slot_bytes, slot_allocs, slot_frees;
+	uint64_t largest, n_slots, slot_bytes, slot_frees;
 
 	pool_lock(pool);
+	slot_frees = lease_count_freed(
+		pool); /* before the words are read: what is freed meanwhile is counted once at most */
 	n_slots = lease_count_live(pool, true, &slot_bytes);
-	lease_counters(pool, &slot_allocs, &slot_frees);
+	if (pool->lease.alloc_total < slot_frees + n_slots)
+		pool->lease.alloc_total = slot_frees + n_slots;
 	largest = extent_map_largest_gap(map);
 	note_peak(pool);
 	*statsp = (struct pool_stats){
@@ -54,7 +57,7 @@ void pool_stats(struct pool *pool, struct pool_stats *statsp)
 		.allocations = map->n_live + n_slots,
 		.gaps = map->n_gaps,
 		.sessions = pool->member_records.n,
-		.alloc_total = pool->alloc_total + slot_allocs,
+		.alloc_total = pool->alloc_total + pool->lease.alloc_total,
 		.free_total = pool->free_total + slot_frees,
 		.failed_total = pool->failed_total,
 		.fragmentation = map->free_bytes ? 1.0 - (double)largest / (double)map->free_bytes : 0.0,

@@ -99,8 +99,10 @@ struct pool_member { /* a session that has the pool open; made by pool_join(), g
 	uint64_t n_holds;	    /* pool mutex: blocks it retains */
 	struct extent_owner slabs;  /* pool mutex: granted to its heaps */
 	uint32_t first_heap;	    /* pool mutex: chain of its heaps; 0: none */
-	bool is_sweeping;	    /* pool mutex: its heaps are ending: slabs from this one on are still to be read */
-	uint32_t sweep_at;
+	bool is_sweeping; /* pool mutex: its heaps are ending: those from this one on are still to be disowned, */
+	uint32_t disown_at;
+	uint32_t sweep_at;  /* then slabs from this one on are still to be read */
+	uint32_t forget_at; /* pool mutex: it is leaving: answers from this one on are still to be forgotten */
 	uint64_t since_s;
 	struct pool_call call;		 /* its session's: one request at a time */
 	struct pool_member *prev, *next; /* pool mutex: all members, by rising session id */

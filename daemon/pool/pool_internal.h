@@ -422,8 +422,8 @@ int result_find_progress(struct pool_member *member, size_t n, struct free_progr
 void result_put_progress(struct pool_member *member, const struct free_progress *progress, bool is_done);
 /** result_begin() - of a new member's @index: whatever stands in its ring is nobody's */
 void result_begin(struct pool *pool, uint32_t index);
-/** result_forget_all() - of a member that leaves */
-void result_forget_all(struct pool_member *member);
+/** result_forget_one() - the next of a member that leaves: with a batch, some hundred records. Return: false: there is none */
+bool result_forget_one(struct pool_member *member);
 /** result_recover() - after a restart: batches without a result are unused; results are judged. Return: false: damaged */
 bool result_recover(struct pool *pool);
 
@@ -431,6 +431,11 @@ static inline struct result_ring *result_ring(const struct pool *pool, uint32_t 
 {
 	return ledger_at(&pool->ledger, LEDGER_RESULTS, member);
 }
+
+/* ---- recover.c ---- */
+
+/** books_say_why() - a ledger could not be opened: what LEDGER_E_* or -errno means for people. @header: as ledger_peek() read it */
+void books_say_why(int r, const struct ledger_header *header, const char *name, char *why, size_t n_why);
 
 /* ---- recent.c ---- */
 
@@ -487,3 +492,8 @@ uint64_t reclaim(struct pool *pool, uint64_t except, uint64_t wanted);
 uint32_t top_holders(struct pool *pool, struct pool_holder holders[], uint32_t n_max); /* under the mutex */
 /** top_cacher() - takes the mutex. Return: bytes in all magazines, when words were last read; @topp: whose has most of it */
 uint64_t top_cacher(struct pool *pool, struct pool_holder *topp);
+
+/* ---- check.c ---- */
+
+/** check_fault() - a line of a report, "0x…: what", that tells an offset; others are about no place in particular. Return: 1 */
+unsigned check_fault(FILE *report, uint64_t offset, const char *format, ...) PRINTF(3, 4);

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "pool/pool_internal.h"
+#include "pool/warm.h"
 
 struct recovery {
 	struct pool *pool;
@@ -24,7 +25,8 @@ struct recovery {
 	struct ledger_header header; /* a copy, before anything was taken back */
 	struct segment books;
 	bool is_study; /* of private copies; there is no data segment */
-	int lease_fd;  /* the lease segment's copy; -1: none; owned until it is the pool's */
+	struct warm warm;
+	int lease_fd; /* the lease segment's copy; -1: none; owned until it is the pool's */
 	char *why;
 	size_t n_why;
 };
@@ -45,22 +47,46 @@ static int trouble(int r)
 	return r == -EMFILE || r == -ENFILE || r == -ENOMEM ? r : POOL_E_DAMAGED;
 }
 
-static int refuse_ledger(struct recovery *recovery, int r)
+static const char *why_not(int error)
+{
+	if (error == -EPERM)
+		return "it is not as this daemon makes its objects: a plain file of its own user, with mode 0600 and "
+		       "one link";
+	return strerrordesc_np(-error);
+}
+
+void books_say_why(int r, const struct ledger_header *header, const char *name, char *why, size_t n_why)
 {
 	switch (r) {
 	case LEDGER_E_FOREIGN:
-		return refuse(recovery, POOL_E_DAMAGED, "%s is not a ledger", recovery->name);
+		snprintf(why, n_why, "%s is not a ledger", name);
+		break;
 	case LEDGER_E_VERSION:
-		return refuse(recovery, POOL_E_DAMAGED,
-			      "its ledger has format %u, and this daemon knows %u: start the daemon that wrote it",
-			      recovery->header.version, LEDGER_VERSION);
+		snprintf(why, n_why,
+			 "its ledger has format %u, and this program knows %u: start the daemon that wrote it",
+			 header->version, LEDGER_VERSION);
+		break;
 	case LEDGER_E_DAMAGED:
-		return refuse(recovery, POOL_E_DAMAGED, "the header of its ledger says what cannot be");
+		snprintf(why, n_why, "the header of its ledger says what cannot be");
+		break;
+	case LEDGER_E_HOLES:
+		snprintf(why, n_why,
+			 "pages of its ledger are not there: somebody punched holes into it, or put back a copy that "
+			 "has "
+			 "holes where zeros were");
+		break;
 	case -ENOSPC:
-		return refuse(recovery, POOL_E_UNBACKED, "there is no memory for its ledger's pages");
+		snprintf(why, n_why, "there is no memory for its ledger's pages");
+		break;
 	default:
-		return refuse(recovery, trouble(r), "its ledger cannot be opened: %s", strerrordesc_np(-r));
+		snprintf(why, n_why, "its ledger cannot be opened: %s", why_not(r));
 	}
+}
+
+static int refuse_ledger(struct recovery *recovery, int r)
+{
+	books_say_why(r, &recovery->header, recovery->name, recovery->why, recovery->n_why);
+	return r > 0 ? POOL_E_DAMAGED : r == -ENOSPC ? POOL_E_UNBACKED : trouble(r);
 }
 
 /* ---- header and objects ---- */
@@ -109,6 +135,7 @@ static int open_ledger(struct recovery *recovery)
 	pool->books = recovery->books;
 	pool->books.fd = -1; /* the ledger's now */
 	recovery->books.fd = -1;
+	warm_begin(&recovery->warm, &pool->ledger);
 	pool->created_s = pool->ledger.header->created_s;
 	pool->free_total = pool->ledger.header->free_total; /* before the first commit stores ours */
 	pool->failed_total = pool->ledger.header->failed_total;
@@ -131,8 +158,7 @@ static int open_objects(struct recovery *recovery)
 		return refuse_ledger(recovery, LEDGER_E_DAMAGED);
 	r = segment_open(&pool->data, pool->env->instance, name);
 	if (r)
-		return refuse(recovery, trouble(r), "its data segment %s cannot be opened: %s", name,
-			      strerrordesc_np(-r));
+		return refuse(recovery, trouble(r), "its data segment %s cannot be opened: %s", name, why_not(r));
 	return open_ledger(recovery);
 }
 
@@ -300,15 +326,16 @@ static void recall_freed(struct pool *pool)
 
 static void recover_figures(struct pool *pool)
 {
+	uint32_t largest;
+
 	charge_all(pool);
 	lease_recover_slots(pool); /* gives back what was charged for a pin that went no further */
 	pool->alloc_total = pool->free_total + pool->map.n_live;
 	note_peak(pool);
 	if (pool->options.reserve)
 		quota_charge_always(pool->account, QUOTA_BYTES, pool->map.total_bytes);
-	for (uint32_t e = pool->map.head; e != EXTENT_NONE && !pool->decay_pending; e = extent_map_next(&pool->map, e))
-		if (extent_state(&pool->map, e) == EXTENT_GAP)
-			decay_note(pool, e);
+	if (extent_map_largest_gaps(&pool->map, &largest, 1)) /* if any is large enough to give pages back, it is */
+		decay_note(pool, largest);
 }
 
 /* ---- all of it ---- */
@@ -366,6 +393,7 @@ static int recover_open(struct recovery *recovery, const struct pool_env *env)
 					   : refuse(recovery, r, "there is no memory to recover it with");
 	}
 	r = recover(recovery);
+	warm_end(&recovery->warm);
 	if (r) {
 		let_go(recovery->pool);
 		return r;
@@ -382,7 +410,7 @@ int pool_recover(struct pool **poolp, const struct pool_env *env, const char *na
 
 	r = segment_open(&recovery.books, env->instance, name);
 	if (r)
-		return refuse(&recovery, trouble(r), "its ledger %s cannot be opened: %s", name, strerrordesc_np(-r));
+		return refuse(&recovery, trouble(r), "its ledger %s cannot be opened: %s", name, why_not(r));
 	r = recover_open(&recovery, env);
 	segment_deinit(&recovery.books);
 	if (r)

@@ -38,7 +38,15 @@ static bool is_named(const char *name, const struct stat *locked)
 	return !lstat(path, &named) && named.st_ino == locked->st_ino && named.st_dev == locked->st_dev;
 }
 
-/* Return: 0, and the lock is held; REGISTRY_E_IN_USE; -EAGAIN: it was removed meanwhile; -errno */
+/* What has the name is a folder, a link, or a file that may not be opened: not ours. */
+static int refuse_open(int error)
+{
+	return error == EINVAL || error == EISDIR || error == ELOOP || error == EACCES || error == ENXIO
+		       ? REGISTRY_E_SQUATTED
+		       : -error;
+}
+
+/* Return: 0, and the lock is held; REGISTRY_E_IN_USE, _SQUATTED; -EAGAIN: it was removed meanwhile; -errno */
 static int try_lock(const char *name, int *fdp)
 {
 	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
@@ -46,11 +54,11 @@ static int try_lock(const char *name, int *fdp)
 	struct stat locked;
 
 	if (fd < 0)
-		return -errno;
+		return refuse_open(errno);
 	if (fstat(fd, &locked))
 		r = -errno;
 	else if (!is_sound(&locked))
-		r = -EPERM;
+		r = REGISTRY_E_SQUATTED;
 	else if (fcntl(fd, F_OFD_SETLK, &lock))
 		r = errno == EAGAIN || errno == EACCES ? REGISTRY_E_IN_USE : -errno;
 	else if (!is_named(name, &locked))
@@ -148,10 +156,12 @@ void registry_entry_link(struct registry *registry, struct registry_entry *entry
 
 static int entry_add(struct registry *registry, struct registry_entry *entry)
 {
+	const struct registry_entry *other =
+		entry->n_name_bytes ? registry_entry_by_name(registry, entry->name, entry->n_name_bytes) : NULL;
 	int r;
 
-	if (entry->n_name_bytes && registry_entry_by_name(registry, entry->name, entry->n_name_bytes))
-		return REGISTRY_E_NAME_TAKEN;
+	if (other)
+		return other->is_lost ? REGISTRY_E_NAME_KEPT : REGISTRY_E_NAME_TAKEN;
 	r = registry_entry_room(registry);
 	if (r)
 		return r;
@@ -175,7 +185,8 @@ static void entry_remove(struct registry *registry, struct registry_entry *entry
 			place = &(*place)->name_next;
 		*place = entry->name_next;
 	}
-	quota_give_back(entry->account, QUOTA_POOLS, 1);
+	if (entry->account)
+		quota_give_back(entry->account, QUOTA_POOLS, 1);
 }
 
 /* ---- open and close ---- */
@@ -184,7 +195,8 @@ static void entry_remove(struct registry *registry, struct registry_entry *entry
 static void drop(struct registry *registry)
 {
 	for (uint32_t i = 0; i < registry->n_entries; i++) {
-		pool_keep(registry->entries[i]->pool);
+		if (registry->entries[i]->pool)
+			pool_keep(registry->entries[i]->pool);
 		free(registry->entries[i]);
 	}
 	directory_close(&registry->directory);
@@ -283,14 +295,17 @@ struct registry *registry_close(struct registry *registry)
 
 	if (!registry)
 		return NULL;
-	while (registry->n_entries) {
-		struct pool *pool = pool_ref(registry->entries[registry->n_entries - 1]->pool);
+	for (uint32_t i = registry->n_entries; i-- > 0;) {
+		struct pool *pool;
 
+		if (registry->entries[i]->is_lost)
+			continue;
+		pool = pool_ref(registry->entries[i]->pool);
 		r = registry_remove(registry, pool, false, NULL, &warning);
 		assert(!r);
 		pool_unref(pool);
 	}
-	r = segment_sweep(registry->instance, keep_nothing, NULL); /* of pools that could not be recovered */
+	r = segment_sweep(registry->instance, keep_nothing, NULL); /* of those that are lost */
 	(void)r;						   /* what is left then, the next start removes */
 	shm_unlink(registry->lock_name); /* under the lock: whoever gets it after us finds no name, or another object */
 	drop(registry);
@@ -422,6 +437,8 @@ int registry_create(struct registry *registry, const struct pool_options *option
 
 static int take_ref(const struct registry_entry *entry, struct pool **poolp)
 {
+	if (entry && entry->is_lost)
+		return REGISTRY_E_UNRECOVERED;
 	if (!entry || !entry->pool)
 		return REGISTRY_E_NO_POOL;
 	*poolp = pool_ref(entry->pool);
@@ -492,6 +509,39 @@ int registry_remove(struct registry *registry, struct pool *pool, bool if_empty,
 		pool_unref(entry->pool);
 	free(entry);
 	return r;
+}
+
+/* What is not exactly as we make it stays, as ever. */
+static void unlink_object(const struct registry *registry, const char *name)
+{
+	struct segment segment;
+
+	if (!*name || segment_open(&segment, registry->instance, name))
+		return;
+	segment_unlink(&segment);
+	segment_deinit(&segment);
+}
+
+/* As a destroy: the record first. What a kill leaves of the objects, the next start removes. */
+int registry_forget(struct registry *registry, const void *name, size_t n_name_bytes, const struct registry_call *call)
+{
+	struct registry_entry *entry;
+	struct directory_pool record;
+
+	pthread_mutex_lock(&registry->mutex);
+	entry = registry_entry_by_name(registry, name, n_name_bytes);
+	if (!entry || !entry->is_lost || !directory_pool(&registry->directory, entry->index, &record)) {
+		pthread_mutex_unlock(&registry->mutex);
+		return REGISTRY_E_NO_POOL;
+	}
+	directory_remove_pool(&registry->directory, entry->index, call ? call->slot : 0, call ? call->request : 0);
+	unlink_object(registry, record.data);
+	unlink_object(registry, record.lease);
+	unlink_object(registry, record.books);
+	entry_remove(registry, entry);
+	pthread_mutex_unlock(&registry->mutex);
+	free(entry);
+	return 0;
 }
 
 uint64_t registry_owner(struct registry *registry, uint64_t pool)

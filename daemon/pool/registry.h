@@ -19,8 +19,11 @@ enum registry_outcome {
 	REGISTRY_E_NO_POOL,
 	REGISTRY_E_QUOTA, /* pools of the uid */
 	REGISTRY_E_NOT_ALLOWED,
-	REGISTRY_E_VERSION, /* the directory is of another format */
-	REGISTRY_E_DAMAGED, /* it is no directory, or cannot be right */
+	REGISTRY_E_VERSION,	/* the directory is of another format */
+	REGISTRY_E_DAMAGED,	/* it is no directory, or cannot be right */
+	REGISTRY_E_SQUATTED,	/* something else has its name */
+	REGISTRY_E_UNRECOVERED, /* the pool is there, but could not be recovered */
+	REGISTRY_E_NAME_KEPT,	/* by such a pool */
 	REGISTRY_OUTCOME_N,
 };
 
@@ -43,9 +46,9 @@ struct registry_call {	  /* a request, so that it is executed once */
 
 /**
  * registry_open() - take the instance lock, recover the pools that the last daemon left, remove objects that nothing names
- * A pool that cannot be recovered is told of and left alone; it keeps its place in the directory.
+ * A pool that cannot be recovered is told of and left alone; it keeps its place in the directory, and its name.
  * @n_sweptp: objects removed
- * Return: 0; REGISTRY_E_IN_USE, _VERSION, _DAMAGED; -errno
+ * Return: 0; REGISTRY_E_IN_USE, _VERSION, _DAMAGED, _SQUATTED; -errno
  */
 int registry_open(struct registry **registryp, const struct registry_config *config, int *n_sweptp) MUST_CHECK;
 /** registry_close() - destroy all pools, remove every object, free. No member may be left. Return: NULL */
@@ -80,17 +83,20 @@ bool registry_answered(struct registry *registry, const struct registry_call *ca
 /**
  * registry_create() - create a pool; charges the uid. May take long (reserve): off the loop then
  * @poolp: out: with a reference
- * Return: 0; REGISTRY_E_NAME_TAKEN, _QUOTA; POOL_E_* shifted by REGISTRY_POOL_E; -errno
+ * Return: 0; REGISTRY_E_NAME_TAKEN, _NAME_KEPT, _QUOTA; POOL_E_* shifted by REGISTRY_POOL_E; -errno
  */
 #define REGISTRY_POOL_E 100
 int registry_create(struct registry *registry, const struct pool_options *options, const struct registry_call *call,
 		    struct pool **poolp) MUST_CHECK;
-/** registry_find() - by name, with a reference. Return: 0; REGISTRY_E_NO_POOL */
+/** registry_find() - by name, with a reference. Return: 0; REGISTRY_E_NO_POOL, _UNRECOVERED */
 int registry_find(struct registry *registry, const void *name, size_t n_name_bytes, struct pool **poolp) MUST_CHECK;
 int registry_find_id(struct registry *registry, uint64_t id, struct pool **poolp) MUST_CHECK;
 /** registry_remove() - take @pool out of the lists and pool_destroy() it. @call: or NULL. Return: as pool_destroy() */
 int registry_remove(struct registry *registry, struct pool *pool, bool if_empty, const struct registry_call *call,
 		    struct pool_warning *warning) MUST_CHECK;
+/** registry_forget() - remove a pool that could not be recovered, objects and all. Return: 0; REGISTRY_E_NO_POOL: there is none of that name */
+int registry_forget(struct registry *registry, const void *name, size_t n_name_bytes, const struct registry_call *call)
+	MUST_CHECK;
 /** registry_owner() - the session that a private pool goes with; 0: none */
 uint64_t registry_owner(struct registry *registry, uint64_t pool);
 /** registry_remove_owned() - destroy the private pools of @session, opened or not */

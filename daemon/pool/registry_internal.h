@@ -14,9 +14,10 @@
 
 struct registry_entry {
 	uint64_t id;
-	uint64_t owner;			  /* of a private pool: the session it goes with; 0: none */
-	struct pool *pool;		  /* one reference; NULL while it is being made */
-	struct quota_account *account;	  /* charged with one pool */
+	uint64_t owner;	   /* of a private pool: the session it goes with; 0: none */
+	struct pool *pool; /* one reference; NULL while it is being made, and of one that is lost */
+	bool is_lost;	   /* it could not be recovered: its name stays taken, until it is mended or forgotten */
+	struct quota_account *account;	  /* charged with one pool; NULL: it is lost */
 	uint32_t index;			  /* of its record in the directory; with a pool */
 	struct registry_entry *name_next; /* in its bucket; private pools are in none */
 	uint32_t n_name_bytes;

@@ -91,17 +91,40 @@ static int recover_pool(struct registry *registry, uint32_t index, const struct 
 
 static void tell_refused(const struct registry_config *config, const struct directory_pool *record, const char *why)
 {
-	char label[NAME_BYTES_MAX + 40];
+	char label[NAME_BYTES_MAX + 40], by[NAME_BYTES_MAX + 40] = "";
 
-	if (record->n_name_bytes)
+	if (record->n_name_bytes) {
 		snprintf(label, sizeof(label), "pool \"%.*s\"", (int)record->n_name_bytes, record->name);
-	else
+		snprintf(by, sizeof(by), ": mempoolctl destroy %.*s", (int)record->n_name_bytes, record->name);
+	} else {
 		snprintf(label, sizeof(label), "private pool %llu", (unsigned long long)record->id);
+	}
 	tell(config,
 	     "%s cannot be recovered: %s. Its objects stay: /dev/shm%s (ledger), /dev/shm%s (data); mend what is wrong "
-	     "and start "
-	     "again, or remove both to forget the pool",
-	     label, why, record->books, record->data);
+	     "and start again, or remove both to forget the pool%s",
+	     label, why, record->books, record->data, by);
+}
+
+/* Another pool of its name would stand in its way, or lose its place to it, when it comes back. Return: 0, -ENOMEM */
+static int keep_name(struct registry *registry, uint32_t index, const struct directory_pool *record)
+{
+	struct registry_entry *entry;
+	int r;
+
+	if (!name_is_valid(record->name, record->n_name_bytes) ||
+	    registry_entry_by_name(registry, record->name, record->n_name_bytes))
+		return 0;
+	r = registry_entry_room(registry);
+	entry = r ? NULL : calloc(1, sizeof(*entry));
+	if (!entry)
+		return -ENOMEM;
+	entry->id = record->id;
+	entry->is_lost = true;
+	entry->index = index;
+	entry->n_name_bytes = (uint32_t)record->n_name_bytes;
+	memcpy(entry->name, record->name, record->n_name_bytes);
+	registry_entry_link(registry, entry);
+	return 0;
 }
 
 static int recover_pools(struct registry *registry, const struct registry_config *config)
@@ -121,6 +144,8 @@ static int recover_pools(struct registry *registry, const struct registry_config
 			continue;
 		registry->recovery.n_refused++;
 		tell_refused(config, &record, why);
+		if (keep_name(registry, index, &record))
+			return -ENOMEM;
 	}
 	return 0;
 }

@@ -93,14 +93,19 @@ void result_begin(struct pool *pool, uint32_t index)
 			intent_store(&ring->records[i].id, 0); /* no truth before the member counts */
 }
 
-void result_forget_all(struct pool_member *member)
+bool result_forget_one(struct pool_member *member)
 {
 	struct result_ring *ring = result_ring(member->pool, member->index);
 
-	for (uint32_t i = 0; i < POOL_RESULTS_N; i++) {
-		forget(member->pool, &ring->records[i]);
-		pool_commit(member->pool);
+	while (member->forget_at < POOL_RESULTS_N) {
+		struct result_record *record = &ring->records[member->forget_at++];
+
+		if (!load(&record->id))
+			continue;
+		forget(member->pool, record);
+		return true;
 	}
+	return false;
 }
 
 /* ---- one answer ---- */

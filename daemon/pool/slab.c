@@ -189,10 +189,10 @@ void slab_describe(struct pool *pool, uint32_t id)
 
 	slab->base = slab_base(pool, id);
 	slab->slot_bytes = slot_bytes;
-	slab->n_slots = record->n_slots;
-	slab->reciprocal = (uint32_t)(((UINT64_C(1) << 32) + slot_bytes - 1) / slot_bytes);
+	slab->reciprocal = lease_reciprocal_of(slot_bytes);
 	slab->first_word = record->first_word;
-	slab->size_class = record->size_class;
+	slab->n_slots = (uint16_t)record->n_slots;
+	slab->size_class = (uint16_t)record->size_class;
 	slab->grantee = slab_grantee(pool, id);
 }
 

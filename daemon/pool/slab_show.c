@@ -7,8 +7,6 @@
  * against the leased bytes of now.
  */
 #include <errno.h>
-#include <inttypes.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -172,18 +170,6 @@ void member_slots(const struct pool *pool, const struct pool_member *member, uin
 
 /* ---- check ---- */
 
-static PRINTF(3, 4) unsigned fault(FILE *report, uint64_t offset, const char *format, ...)
-{
-	va_list args;
-
-	fprintf(report, "0x%" PRIx64 ": ", offset);
-	va_start(args, format);
-	vfprintf(report, format, args);
-	va_end(args);
-	fputc('\n', report);
-	return 1;
-}
-
 /* One fault a slab for each kind: there may be thousands of slots. */
 static unsigned check_words(struct pool *pool, uint32_t id, FILE *report)
 {
@@ -200,10 +186,10 @@ static unsigned check_words(struct pool *pool, uint32_t id, FILE *report)
 		bool has_record = words[i] == LEASE_PINNED && !extent_map_find(&pool->map, offset, &extent);
 
 		if (words[i] == LEASE_PINNED && !has_record && !n_pinned++)
-			n_faults += fault(report, offset, "a slot is held, but no record says by whom");
+			n_faults += check_fault(report, offset, "a slot is held, but no record says by whom");
 		if (lease_heap_of(words[i]) && !heap_member(pool, lease_heap_of(words[i])) && !n_unknown++)
-			n_faults += fault(report, offset, "a slot is heap %u's, which is nobody's",
-					  lease_heap_of(words[i]));
+			n_faults += check_fault(report, offset, "a slot is heap %u's, which is nobody's",
+						lease_heap_of(words[i]));
 	}
 	return n_faults;
 }
@@ -223,13 +209,13 @@ static unsigned check_slab(struct pool *pool, uint32_t id, FILE *report)
 	offset = extent_offset(map, extent);
 	if (record->size_class >= SIZE_CLASS_N || !record->n_slots || record->n_slots > SLAB_SLOTS_MAX ||
 	    record->n_slots * size_class_bytes(record->size_class) > extent_size(map, extent))
-		return fault(report, offset, "slab %u: %u slots of class %u do not fit", id, record->n_slots,
-			     record->size_class);
+		return check_fault(report, offset, "slab %u: %u slots of class %u do not fit", id, record->n_slots,
+				   record->size_class);
 	if (extent_owner(map, extent) != (member ? member->index : POOL_OWNER) || (grantee && !member))
-		return fault(report, offset, "slab %u: granted to heap %u, owned by %u", id, grantee,
-			     extent_owner(map, extent));
+		return check_fault(report, offset, "slab %u: granted to heap %u, owned by %u", id, grantee,
+				   extent_owner(map, extent));
 	if (backing_missing(&pool->backing, offset, extent_size(map, extent), 1))
-		return fault(report, offset, "slab %u: granted, but not backed", id);
+		return check_fault(report, offset, "slab %u: granted, but not backed", id);
 	return check_words(pool, id, report);
 }
 
@@ -242,9 +228,9 @@ static unsigned check_pinned(struct pool *pool, uint32_t extent, FILE *report)
 	if (pool->lease.is_damaged)
 		return 0;
 	if (!slot_of_pinned(pool, extent, &id, &slot))
-		return fault(report, offset, "a record of a slot that is none");
+		return check_fault(report, offset, "a record of a slot that is none");
 	if (lease_word_read(slot_word(pool, id, slot)) != LEASE_PINNED)
-		return fault(report, offset, "held by a record, but its word says otherwise");
+		return check_fault(report, offset, "held by a record, but its word says otherwise");
 	return 0;
 }
 

@@ -276,7 +276,7 @@ int study_log(const struct directory_pool *record, struct pool_recent **operatio
 	      size_t n_why)
 {
 	struct ledger ledger = LEDGER_NULL;
-	struct ledger_header header;
+	struct ledger_header header = {0};
 	struct ledger_shape shape;
 	int copy = copy_books(record, why, n_why), r;
 
@@ -291,7 +291,7 @@ int study_log(const struct directory_pool *record, struct pool_recent **operatio
 	}
 	if (r) {
 		close(copy);
-		snprintf(why, n_why, "the header of its ledger /dev/shm%s says what cannot be", record->books);
+		books_say_why(r, &header, record->books, why, n_why);
 		return r > 0 ? POOL_E_DAMAGED : r;
 	}
 	r = read_log(&ledger, operationsp, np);

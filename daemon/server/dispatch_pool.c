@@ -216,29 +216,36 @@ static int refuse_pool(struct request *request, int result, struct pool *pool, c
 	return request_refuse_status(request, status, "%s %s", asked, pool_label(pool).text);
 }
 
-/* By name, or by id. A private pool is there for those who have it open only. */
-static bool find(struct request *request, bool has_name, ProtobufCBinaryData name, uint64_t id, struct pool **poolp)
+/* By name, or by id. A private pool is there for those who have it open only. Return: 0; REGISTRY_E_NO_POOL, _UNRECOVERED */
+static int find(struct request *request, bool has_name, ProtobufCBinaryData name, uint64_t id, struct pool **poolp)
 {
 	struct pool *pool;
+	int r;
 
 	if (has_name) {
 		if (!name_is_valid(name.data, name.len))
-			return false;
-		return !registry_find(registry_of(request), name.data, name.len, poolp);
+			return REGISTRY_E_NO_POOL;
+		return registry_find(registry_of(request), name.data, name.len, poolp);
 	}
-	if (registry_find_id(registry_of(request), id, &pool))
-		return false;
+	r = registry_find_id(registry_of(request), id, &pool);
+	if (r)
+		return r;
 	if (pool_is_private(pool) && !session_member(request->session, id)) {
 		pool_unref(pool);
-		return false;
+		return REGISTRY_E_NO_POOL;
 	}
 	*poolp = pool;
-	return true;
+	return 0;
 }
 
-static int refuse_find(struct request *request, const char *asked, bool has_name, ProtobufCBinaryData name, bool has_id,
-		       uint64_t id)
+static int refuse_find(struct request *request, int result, const char *asked, bool has_name, ProtobufCBinaryData name,
+		       bool has_id, uint64_t id)
 {
+	if (result == REGISTRY_E_UNRECOVERED && has_name)
+		return request_refuse_status(request, status_of(result), "%s \"%.*s\"", asked, (int)name.len,
+					     (const char *)name.data);
+	if (result == REGISTRY_E_UNRECOVERED)
+		return request_refuse_status(request, status_of(result), "%s %llu", asked, (unsigned long long)id);
 	if (has_name)
 		return request_refuse_name(request, asked, name);
 	if (!has_id)
@@ -252,10 +259,11 @@ static int refuse_find(struct request *request, const char *asked, bool has_name
 bool request_find_pool(struct request *request, const char *asked, bool has_name, ProtobufCBinaryData name, bool has_id,
 		       uint64_t id, struct pool **poolp, int *rp)
 {
-	if (find(request, has_name, name, id, poolp))
-		return true;
-	*rp = refuse_find(request, asked, has_name, name, has_id, id);
-	return false;
+	int r = find(request, has_name, name, id, poolp);
+
+	if (r)
+		*rp = refuse_find(request, r, asked, has_name, name, has_id, id);
+	return !r;
 }
 
 /* ---- open, close ---- */
@@ -287,8 +295,10 @@ int run_open_pool(struct request *request)
 	struct pool *pool;
 	int r;
 
-	if (!find(request, open->has_name, open->name, open->pool, &pool))
-		return refuse_find(request, "opening a pool", open->has_name, open->name, open->has_pool, open->pool);
+	r = find(request, open->has_name, open->name, open->pool, &pool);
+	if (r)
+		return refuse_find(request, r, "opening a pool", open->has_name, open->name, open->has_pool,
+				   open->pool);
 	r = open_found(request, pool);
 	pool_unref(pool);
 	return r;
@@ -389,6 +399,27 @@ static int destroy_again(struct request *request, const struct directory_answer 
 				     (unsigned long long)destroy->pool);
 }
 
+/* Whose it is stands in the books that cannot be read; so does whether it is empty. */
+static bool may_forget(const struct request *request)
+{
+	const Mempool__Wire__DestroyPool *destroy = request->wire->destroy_pool;
+	uint32_t uid = request->session->identity.uid;
+
+	return destroy->has_name && !destroy->if_empty && (!uid || uid == geteuid());
+}
+
+static int forget(struct request *request, const struct registry_call *call)
+{
+	ProtobufCBinaryData name = request->wire->destroy_pool->name;
+	int r = registry_forget(registry_of(request), name.data, name.len, call);
+
+	if (r) /* another was faster */
+		return refuse_find(request, r, "destroying a pool", true, name, false, 0);
+	log_client(&request->peer->log, LOG_LEVEL_WARNING, "pool \"%.*s\", which could not be recovered, was removed",
+		   (int)name.len, (const char *)name.data);
+	return request_answer(request);
+}
+
 int run_destroy_pool(struct request *request)
 {
 	const Mempool__Wire__DestroyPool *destroy = request->wire->destroy_pool;
@@ -399,9 +430,12 @@ int run_destroy_pool(struct request *request)
 
 	if (registry_answered(registry_of(request), &call, &answer))
 		return destroy_again(request, &answer);
-	if (!find(request, destroy->has_name, destroy->name, destroy->pool, &pool)) {
-		registry_answer(registry_of(request), &call, REGISTRY_E_NO_POOL);
-		return refuse_find(request, "destroying a pool", destroy->has_name, destroy->name, destroy->has_pool,
+	r = find(request, destroy->has_name, destroy->name, destroy->pool, &pool);
+	if (r == REGISTRY_E_UNRECOVERED && may_forget(request))
+		return forget(request, &call);
+	if (r) {
+		registry_answer(registry_of(request), &call, r);
+		return refuse_find(request, r, "destroying a pool", destroy->has_name, destroy->name, destroy->has_pool,
 				   destroy->pool);
 	}
 	r = destroy_found(request, pool, destroy->if_empty);
@@ -478,11 +512,13 @@ static int answer_pools(struct request *request, struct pool_page *page)
 static int list_pools(struct request *request, struct pool_page *page)
 {
 	const Mempool__Wire__ListPools *list = request->wire->list_pools;
+	int r;
 
 	page->more = false;
 	if (list->has_name || list->has_pool) {
-		if (!find(request, list->has_name, list->name, list->pool, &page->pools[0]))
-			return refuse_find(request, "listing a pool", list->has_name, list->name, list->has_pool,
+		r = find(request, list->has_name, list->name, list->pool, &page->pools[0]);
+		if (r)
+			return refuse_find(request, r, "listing a pool", list->has_name, list->name, list->has_pool,
 					   list->pool);
 		page->n = 1;
 	} else {

@@ -44,6 +44,7 @@ struct server {
 	struct loop *loops;		    /* [n_loops], of which n_started run */
 	_Atomic uint32_t *loop_connections; /* [n_loops] */
 	unsigned n_started;
+	bool has_said_why; /* it cannot start */
 	bool has_uv, has_decay, has_signals, has_sessions, has_acceptor;
 	bool is_serving; /* it started: from here on a stop may destroy what it found */
 	void (*reload)(void *arg, struct server *server);
@@ -136,8 +137,9 @@ static int start_registry(struct server *server)
 	config.quota_limit[QUOTA_CONNECTIONS] = server->limits.connections_per_uid;
 	r = registry_open(&server->registry, &config, &n_swept);
 	if (r) {
-		log_line(LOG_LEVEL_ERROR, "instance %s cannot start: %s; %s", server->instance, status_of(r).wrong,
-			 status_of(r).advice);
+		log_line(LOG_LEVEL_ERROR, "instance %s (/dev/shm/mempool.%s) cannot start: %s%s%s", server->instance,
+			 server->instance, status_of(r).wrong, *status_of(r).advice ? "; " : "", status_of(r).advice);
+		server->has_said_why = true;
 		return status_of(r).error;
 	}
 	log_recovery(server);
@@ -305,7 +307,9 @@ int server_new(struct server **serverp, const struct server_config *config)
 		r = start(server, config);
 	}
 	if (r) {
-		log_line(LOG_LEVEL_ERROR, "the daemon cannot start: %s", strerrordesc_np(-r) ?: "unknown error");
+		if (!server->has_said_why)
+			log_line(LOG_LEVEL_ERROR, "the daemon cannot start: %s",
+				 strerrordesc_np(-r) ?: "unknown error");
 		server_free(server);
 		return r;
 	}

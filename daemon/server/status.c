@@ -84,12 +84,29 @@ struct status status_of_registry(enum registry_outcome outcome)
 		return (struct status){-EDQUOT, "the user has as many pools as its quota allows",
 				       "destroy one, or have [quota] raised in the daemon's configuration"};
 	case REGISTRY_E_VERSION:
-		return (struct status){
-			-EPROTO, "its directory in /dev/shm was written by another version",
-			"start the daemon that wrote it, or remove /dev/shm/mempool.INSTANCE* to begin anew"};
+		return (struct status){-EPROTO, "its directory in /dev/shm was written by another version",
+				       "start the daemon that wrote it; or remove it, and all files whose names begin "
+				       "so, to begin anew: all "
+				       "pools are lost then"};
 	case REGISTRY_E_DAMAGED:
-		return (struct status){-EIO, "its directory in /dev/shm cannot be right",
-				       "remove /dev/shm/mempool.INSTANCE* to begin anew: all its pools are lost then"};
+		return (struct status){
+			-EIO, "its directory in /dev/shm cannot be right",
+			"remove it, and all files whose names begin so, to begin anew: all pools are lost "
+			"then"};
+	case REGISTRY_E_SQUATTED:
+		return (struct status){
+			-EPERM,
+			"what has that name is not its directory: a plain file of the daemon's own user, with "
+			"mode 0600 and one link",
+			"find out who made it and remove it, or choose another --instance"};
+	case REGISTRY_E_UNRECOVERED:
+		return (struct status){
+			-EBADMSG, "it could not be recovered when the daemon started",
+			"the daemon's log says why: mend it and start the daemon again, or destroy the pool"};
+	case REGISTRY_E_NAME_KEPT:
+		return (struct status){
+			-EEXIST, "a pool of that name could not be recovered when the daemon started",
+			"the daemon's log says why: mend it and start the daemon again, or destroy that pool"};
 	case REGISTRY_OUTCOME_N:
 		break;
 	case REGISTRY_E_NOT_ALLOWED:

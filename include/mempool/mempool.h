@@ -257,12 +257,12 @@ static inline void mempool_pool_options_init(struct mempool_pool_options *option
  * @size:    bytes, 1 or more; rounded up to 16
  * @options: NULL: the defaults
  *
- * Return: 0; -EEXIST name taken; -EINVAL bad name, size or option; -ENOSPC no room in /dev/shm; -EDQUOT.
+ * Return: 0; -EEXIST name taken, perhaps by a damaged pool; -EINVAL bad name, size or option; -ENOSPC no room in /dev/shm; -EDQUOT.
  */
 int mempool_pool_create(struct mempool_client *client, const char *name, uint64_t size,
 			const struct mempool_pool_options *options, struct mempool_pool **out);
 
-/** mempool_pool_open() - open a pool by name. Return: 0; -ENOENT; -EACCES: the mode does not give r and w. */
+/** mempool_pool_open() - open a pool by name. Return: 0; -ENOENT; -EACCES: the mode does not give r and w; -EBADMSG: its books are damaged. */
 int mempool_pool_open(struct mempool_client *client, const char *name, struct mempool_pool **out);
 
 /** mempool_pool_close() - let go of the handle; frees no block. Addresses are valid until the last close. NULL: nothing. */
@@ -360,31 +360,30 @@ mempool_offset mempool_offset_of(struct mempool_pool *pool, const void *address)
 
 /* What every pool begins with, in this version of the library's ABI: so that the two above mostly need no call. */
 struct mempool_view {
-	char *base;
-	uint64_t first;	  /* offset of the first block that there can be */
-	uint64_t n_known; /* offsets below are the pool's; the library looks further */
+	char *begin;	  /* address of offset MEMPOOL_VIEW_FIRST */
+	uint64_t n_known; /* bytes from there on that are the pool's; the library looks further */
 };
+
+#define MEMPOOL_VIEW_FIRST 4096u /* offset of the first block that there can be */
 
 static inline void *mempool_view_ptr(struct mempool_pool *pool, mempool_offset offset)
 {
 	const struct mempool_view *view = (const struct mempool_view *)pool;
+	uint64_t at = offset - MEMPOOL_VIEW_FIRST; /* huge for what is below */
 
-	if (__builtin_expect(
-		    !view || offset < view->first || offset >= __atomic_load_n(&view->n_known, __ATOMIC_RELAXED), 0))
+	if (__builtin_expect(!view || at >= __atomic_load_n(&view->n_known, __ATOMIC_RELAXED), 0))
 		return mempool_ptr(pool, offset);
-	return view->base + offset;
+	return view->begin + at;
 }
 
 static inline mempool_offset mempool_view_offset_of(struct mempool_pool *pool, const void *address)
 {
 	const struct mempool_view *view = (const struct mempool_view *)pool;
-	uint64_t offset =
-		view ? (uint64_t)((uintptr_t)address - (uintptr_t)view->base) : 0; /* huge for what is below */
+	uint64_t at = view ? (uint64_t)((uintptr_t)address - (uintptr_t)view->begin) : 0; /* huge for what is below */
 
-	if (__builtin_expect(
-		    !view || offset < view->first || offset >= __atomic_load_n(&view->n_known, __ATOMIC_RELAXED), 0))
+	if (__builtin_expect(!view || at >= __atomic_load_n(&view->n_known, __ATOMIC_RELAXED), 0))
 		return mempool_offset_of(pool, address);
-	return offset;
+	return at + MEMPOOL_VIEW_FIRST;
 }
 
 /* Functions by these names exist, too: for their address, and for other languages. */

@@ -15,8 +15,8 @@ endfunction()
 set(kill_load kill_load.c kill_run.c kill_audit.c kill_aim.c kill_watch.c kill_model.c kill_worker.c kill_block.c kill_share.c)
 kill_program(kill_load ${kill_load})
 kill_program(kill_calls kill_calls.c kill_trace.c kill_model.c)
-kill_program(kill_bytes kill_bytes.c kill_model.c)
-kill_program(kill_words kill_words.c kill_model.c)
+kill_program(kill_bytes kill_bytes.c kill_step.c stepper.c)
+kill_program(kill_words kill_words.c kill_step.c stepper.c)
 kill_program(kill_start kill_start.c kill_trace.c kill_model.c)
 
 function(kill_test name timeout labels)
@@ -48,22 +48,9 @@ endforeach()
 kill_test(test_kill_daemon_long 86400 "crash;long" kill_load daemon 100000)
 kill_test(test_kill_both_long 86400 "crash;long" kill_load both 20000)
 
-# A proof that the model sees what it should: daemons with a bug planted, as in tests/unit/mutants. The mutated file's functions
-# replace the library's, which is searched last.
+# A proof that the model sees what it should: daemons with a bug planted.
 foreach(name kill_done_again kill_not_taken_back kill_retains_lost kill_take_nothing)
-  set(mutant ${CMAKE_CURRENT_SOURCE_DIR}/mutants/${name})
-  set(tools ${PROJECT_SOURCE_DIR}/tests/unit/mutants)
-  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${mutant})
-  file(STRINGS ${mutant} lines LIMIT_COUNT 2)
-  list(GET lines 1 path)
-  set(mutated ${CMAKE_CURRENT_BINARY_DIR}/mutants/${name}.c)
-  add_custom_command(OUTPUT ${mutated}
-    COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_CURRENT_BINARY_DIR}/mutants
-    COMMAND ${tools}/mutate ${mutant} ${PROJECT_SOURCE_DIR} > ${mutated}
-    DEPENDS ${mutant} ${tools}/mutate ${PROJECT_SOURCE_DIR}/${path})
-  add_executable(mempoold_${name} ${PROJECT_SOURCE_DIR}/daemon/main.c ${mutated})
-  target_compile_options(mempoold_${name} PRIVATE -w) # a planted bug may look like one
+  mutated_program(mempoold_${name} ${name} ${PROJECT_SOURCE_DIR}/daemon/main.c)
   target_link_libraries(mempoold_${name} PRIVATE mempool_daemon mempool_flags)
-  add_test(NAME test_${name} COMMAND ${tools}/expect_found ${mutant} $<TARGET_FILE:kill_load> 300)
-  set_tests_properties(test_${name} PROPERTIES TIMEOUT 330 LABELS crash ENVIRONMENT MEMPOOLD=$<TARGET_FILE:mempoold_${name}>)
+  mutant_test(test_${name} ${name} kill_load 300 crash ENVIRONMENT MEMPOOLD=$<TARGET_FILE:mempoold_${name}>)
 endforeach()

@@ -6,37 +6,16 @@
  * instruction before. At the first difference it is killed; another goes to the second, and so on. What it may leave in shared
  * memory is a block half filled: the books never say so, and the next owner finds what a new block must read.
  */
-#include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/ptrace.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
 
-#include "kill_model.h"
+#include "kill_step.h"
 #include "tests/lib/daemon.h"
 
-#define POOL_BYTES  (64u << 10)
-#define FIRST	    4096u /* offset of a pool's first byte */
-#define STATES_MAX  500	  /* more than any of the calls has */
-#define STEPS_MAX   2000000
-#define PATIENCE_MS 60000
+#define POOL_BYTES (64u << 10)
+#define FIRST	   4096u /* offset of a pool's first byte */
+#define STATES_MAX 500	 /* more than any of the calls has */
 
-struct shared {
-	_Atomic uint32_t is_ready, is_called; /* futex words */
-};
-
-struct call {
-	const char *name;
-	bool (*prepare)(struct mempool_pool *pool);
-	bool (*call)(struct mempool_pool *pool);
-};
-
-static struct shared *shared;
 static struct daemon daemon_;
 static struct mempool_client *client; /* the driver's */
 static struct mempool_pool *pool;
@@ -94,7 +73,7 @@ static bool call_retain(struct mempool_pool *own)
 	return !mempool_retain(own, offsets[0]);
 }
 
-static const struct call calls[] = {
+static const struct kill_step_call calls[] = {
 	{"alloc", prepare_nothing, call_alloc},
 	{"alloc_aligned", prepare_nothing, call_aligned},
 	{"alloc_batch", prepare_nothing, call_batch},
@@ -104,113 +83,48 @@ static const struct call calls[] = {
 	{"publish", prepare_two, call_publish},
 };
 
-static _Noreturn void run_client(const struct call *call)
-{
-	struct mempool_client *own;
-	struct mempool_pool *mine;
-
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (mempool_connect(&own, daemon_.socket) || mempool_pool_open(own, "pool", &mine) || !call->prepare(mine))
-		_exit(1);
-	atomic_store(&shared->is_ready, 1);
-	kill_wake(&shared->is_ready);
-	while (atomic_load(&shared->is_ready) == 1)
-		(void)kill_wait(&shared->is_ready, 1, 1000);
-	if (!call->call(mine))
-		_exit(2);
-	atomic_store(&shared->is_called, 1);
-	for (;;)
-		pause();
-}
-
 /* ---- the driver ---- */
 
-static int failed(const struct call *call, unsigned state, const char *what, long r)
-{
-	fprintf(stderr, "%s, state %u: %s: %ld (%s)\n", call->name, state, what, r, mempool_last_error());
-	return -1;
-}
-
-/* Return: 1 the @n-th difference was there, 0 the call was over before, -1 */
-static int step_to(const struct call *call, pid_t pid, unsigned n)
+static bool has_changed(void)
 {
 	static unsigned char before[POOL_BYTES];
 	const unsigned char *now = mempool_ptr(pool, FIRST);
-	unsigned n_seen = 0;
-	int status, signal = 0;
 
+	if (!memcmp(before, now, POOL_BYTES))
+		return false;
 	memcpy(before, now, POOL_BYTES);
-	for (unsigned i = 0; i < STEPS_MAX; i++) {
-		if (ptrace(PTRACE_SINGLESTEP, pid, 0, signal) || waitpid(pid, &status, __WALL) != pid ||
-		    !WIFSTOPPED(status))
-			return failed(call, n, "the client ended by itself", errno);
-		signal = WSTOPSIG(status) == SIGTRAP ? 0 : WSTOPSIG(status);
-		if (atomic_load(&shared->is_called))
-			return 0;
-		if (!memcmp(before, now, POOL_BYTES))
-			continue;
-		if (++n_seen == n)
-			return 1;
-		memcpy(before, now, POOL_BYTES);
-	}
-	return failed(call, n, "the call does not end", STEPS_MAX);
-}
-
-static int is_other(void *arg, const struct mempool_session_info *info)
-{
-	return info->session != *(const uint64_t *)arg;
+	return true;
 }
 
 /* The dead client's session is over, and whatever it had is free: all of the pool can be had, and reads as new. */
-static int audit(const struct call *call, unsigned state)
+static int audit(const struct kill_step_call *call, unsigned state)
 {
-	const struct timespec pause = {.tv_nsec = 500000};
-	uint64_t own = mempool_session(client);
 	struct mempool_stats stats;
 	mempool_offset offset, all;
 	int r;
 
-	for (int i = 0; i < 20000 && mempool_session_list(client, NULL, is_other, &own); i++)
-		nanosleep(&pause, NULL); /* the bound decides */
+	kill_step_await_end(client);
 	if (!mempool_find(pool, "it", &offset) && mempool_free(pool, offset))
-		return failed(call, state, "free of what it published", 0);
+		return kill_step_failed(call, state, "free of what it published", 0);
 	r = mempool_pool_check(pool, stderr);
 	if (!r)
 		r = mempool_pool_stats(pool, &stats);
 	if (r || stats.used || stats.allocations)
-		return failed(call, state, "the books are not as they were", r ? r : (long)stats.used);
+		return kill_step_failed(call, state, "the books are not as they were", r ? r : (long)stats.used);
 	all = mempool_alloc(pool, POOL_BYTES);
 	for (unsigned i = 0; all && i < POOL_BYTES; i++)
 		if (((unsigned char *)mempool_ptr(pool, all))[i] != 0xCC)
-			return failed(call, state, "a byte of new memory is not new", i);
+			return kill_step_failed(call, state, "a byte of new memory is not new", i);
 	if (all) /* or the next fill would change nothing */
 		memset(mempool_ptr(pool, all), 0x55, POOL_BYTES);
-	return all && !mempool_free(pool, all) ? 0 : failed(call, state, "the pool cannot be had", 0);
+	return all && !mempool_free(pool, all) ? 0 : kill_step_failed(call, state, "the pool cannot be had", 0);
 }
 
-static int kill_at(const struct call *call, unsigned n)
+static int kill_at(const struct kill_step_call *call, unsigned n)
 {
-	int r = -1, status;
-	pid_t pid;
+	const struct kill_step_driver driver = {.socket = daemon_.socket, .has_changed = has_changed};
+	int r = kill_step_at(&driver, call, n);
 
-	atomic_store(&shared->is_ready, 0);
-	atomic_store(&shared->is_called, 0);
-	fflush(NULL);
-	pid = fork();
-	if (!pid)
-		run_client(call);
-	if (!atomic_load(&shared->is_ready) && !kill_wait(&shared->is_ready, 0, PATIENCE_MS))
-		return failed(call, n, "the client does not start", 0);
-	if (!ptrace(PTRACE_SEIZE, pid, 0, 0) && !ptrace(PTRACE_INTERRUPT, pid, 0, 0) &&
-	    waitpid(pid, &status, __WALL) == pid && WIFSTOPPED(status)) {
-		atomic_store(&shared->is_ready, 2);
-		r = step_to(call, pid, n);
-	} else {
-		failed(call, n, "trace", errno);
-	}
-	kill(pid, SIGKILL);
-	while (waitpid(pid, &status, __WALL) == pid && WIFSTOPPED(status))
-		;
 	return r < 0 || audit(call, n) ? -1 : r;
 }
 
@@ -232,8 +146,7 @@ int main(void)
 	unsigned n_all = 0;
 	int r;
 
-	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	r = shared == MAP_FAILED ? -ENOMEM : begin();
+	r = begin();
 	if (!r)
 		r = audit(&calls[0], 0);
 	printf("a client killed at each instruction after which a byte of the pool differs:");

@@ -10,17 +10,12 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/ptrace.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "kill_model.h"
+#include "kill_step.h"
 #include "proto/lease.h"
 #include "tests/lib/daemon.h"
 
@@ -30,14 +25,11 @@
 #define WORDS_BYTES 32768u
 #define WARM_CALLS  300u
 #define STATES_MAX  1000u
-#define STEPS_MAX   2000000
-#define PATIENCE_MS 60000
 #define LARGE_BYTES 40960u /* a class of its own */
 
-struct shared {
-	_Atomic uint32_t is_ready, is_called; /* futex words */
-	mempool_offset given;		      /* the driver's block */
-	uint64_t driver;		      /* its session */
+struct shared {		      /* with the clients */
+	mempool_offset given; /* the driver's block */
+	uint64_t driver;      /* its session */
 };
 
 struct copy {
@@ -45,9 +37,7 @@ struct copy {
 };
 
 struct call {
-	const char *name;
-	bool (*prepare)(struct mempool_pool *pool);
-	bool (*call)(struct mempool_pool *pool);
+	struct kill_step_call step; /* the first: what is stepped is told by it */
 	bool with_given;
 	int n_more; /* live slots after it, */
 	uint32_t slot_bytes;
@@ -81,25 +71,31 @@ static bool free_many(struct mempool_pool *own, unsigned from, unsigned n)
 	return true;
 }
 
-static bool prepare_nothing(struct mempool_pool *own)
+/* Its thread has a heap. */
+static bool warm_up(struct mempool_pool *own)
 {
-	(void)own;
+	for (unsigned i = 0; i < WARM_CALLS; i++) {
+		mempool_offset offset = mempool_alloc(own, 64);
+
+		if (!offset || mempool_free(own, offset))
+			return false;
+	}
 	return true;
 }
 
 static bool prepare_two(struct mempool_pool *own)
 {
-	return alloc_many(own, 0, 2);
+	return warm_up(own) && alloc_many(own, 0, 2);
 }
 
 static bool prepare_full(struct mempool_pool *own) /* a magazine that one of the next frees finds full */
 {
-	return alloc_many(own, 0, 100) && free_many(own, 0, 60);
+	return warm_up(own) && alloc_many(own, 0, 100) && free_many(own, 0, 60);
 }
 
 static bool prepare_large(struct mempool_pool *own)
 {
-	offsets[0] = mempool_alloc(own, LARGE_BYTES);
+	offsets[0] = warm_up(own) ? mempool_alloc(own, LARGE_BYTES) : 0;
 	return offsets[0];
 }
 
@@ -154,69 +150,32 @@ static bool call_retain(struct mempool_pool *own)
 }
 
 static const struct call calls[] = {
-	{"alloc", prepare_nothing, call_alloc, false, 1, 64},
-	{"free", prepare_two, call_free, false, -1, 64},
-	{"free of another's", prepare_nothing, call_free_given, true, -1, 64},
-	{"take", prepare_nothing, call_take, true, 0, 64},
-	{"refill", prepare_two, call_refill, false, 40, 64},
-	{"flush", prepare_full, call_flush, false, -12, 64},
-	{"lease", prepare_nothing, call_lease, false, 1, 704},
-	{"large alloc", prepare_large_cached, call_alloc_large, false, 1, LARGE_BYTES},
-	{"large free", prepare_large, call_free, false, -1, LARGE_BYTES},
-	{"retain", prepare_two, call_retain, false, 0, 64},
+	{{"alloc", warm_up, call_alloc}, false, 1, 64},
+	{{"free", prepare_two, call_free}, false, -1, 64},
+	{{"free of another's", warm_up, call_free_given}, true, -1, 64},
+	{{"take", warm_up, call_take}, true, 0, 64},
+	{{"refill", prepare_two, call_refill}, false, 40, 64},
+	{{"flush", prepare_full, call_flush}, false, -12, 64},
+	{{"lease", warm_up, call_lease}, false, 1, 704},
+	{{"large alloc", prepare_large_cached, call_alloc_large}, false, 1, LARGE_BYTES},
+	{{"large free", prepare_large, call_free}, false, -1, LARGE_BYTES},
+	{{"retain", prepare_two, call_retain}, false, 0, 64},
 };
-
-static bool warm_up(struct mempool_pool *own)
-{
-	for (unsigned i = 0; i < WARM_CALLS; i++) {
-		mempool_offset offset = mempool_alloc(own, 64);
-
-		if (!offset || mempool_free(own, offset))
-			return false;
-	}
-	return true;
-}
-
-static _Noreturn void run_client(const struct call *call)
-{
-	struct mempool_client *own;
-	struct mempool_pool *mine;
-
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (mempool_connect(&own, daemon_.socket) || mempool_pool_open(own, "pool", &mine) || !warm_up(mine) ||
-	    !call->prepare(mine))
-		_exit(1);
-	atomic_store(&shared->is_ready, 1);
-	kill_wake(&shared->is_ready);
-	while (atomic_load(&shared->is_ready) == 1)
-		(void)kill_wait(&shared->is_ready, 1, 1000);
-	if (!call->call(mine))
-		_exit(2);
-	atomic_store(&shared->is_called, 1);
-	for (;;)
-		pause();
-}
 
 /* ---- the driver ---- */
 
-static int failed(const struct call *call, unsigned state, const char *what, long r)
+static bool has_changed(void)
 {
-	fprintf(stderr, "%s, state %u: %s: %ld (%s)\n", call->name, state, what, r, mempool_last_error());
-	return -1;
-}
+	static struct copy before;
 
-static void take_copy(struct copy *copy)
-{
-	memcpy(copy->heaps, segment + layout.heaps_at, HEAPS_BYTES);
-	memcpy(copy->slabs, segment + layout.slabs_at, SLABS_BYTES);
-	memcpy(copy->words, segment + layout.words_at, WORDS_BYTES);
-}
-
-static bool is_as(const struct copy *copy)
-{
-	return !memcmp(copy->words, segment + layout.words_at, WORDS_BYTES) &&
-	       !memcmp(copy->slabs, segment + layout.slabs_at, SLABS_BYTES) &&
-	       !memcmp(copy->heaps, segment + layout.heaps_at, HEAPS_BYTES);
+	if (!memcmp(before.words, segment + layout.words_at, WORDS_BYTES) &&
+	    !memcmp(before.slabs, segment + layout.slabs_at, SLABS_BYTES) &&
+	    !memcmp(before.heaps, segment + layout.heaps_at, HEAPS_BYTES))
+		return false;
+	memcpy(before.heaps, segment + layout.heaps_at, HEAPS_BYTES);
+	memcpy(before.slabs, segment + layout.slabs_at, SLABS_BYTES);
+	memcpy(before.words, segment + layout.words_at, WORDS_BYTES);
+	return true;
 }
 
 /* Bytes of live slots, by descriptors and words. */
@@ -235,82 +194,60 @@ static uint64_t live_bytes(void)
 	return n_bytes;
 }
 
-static int used_now(const struct call *call, unsigned state, uint64_t *usedp)
+static int used_now(const struct kill_step_call *call, unsigned state, uint64_t *usedp)
 {
 	struct mempool_stats stats;
 	int r = mempool_pool_stats(pool, &stats);
 
 	if (r)
-		return failed(call, state, "stats", r);
+		return kill_step_failed(call, state, "stats", r);
 	if (stats.used + stats.free + stats.leased_idle != stats.total)
-		return failed(call, state, "figures do not add up", (long)stats.used);
+		return kill_step_failed(call, state, "figures do not add up", (long)stats.used);
 	*usedp = stats.used;
 	return 0;
 }
 
-/* Return: 1 the @n-th difference was there, 0 the call was over before, -1 */
-static int step_to(const struct call *call, pid_t pid, unsigned n)
+static int audit(const struct kill_step_call *call, unsigned state)
 {
-	static struct copy before;
-	unsigned n_seen = 0;
-	int status, signal = 0;
-
-	take_copy(&before);
-	for (unsigned i = 0; i < STEPS_MAX; i++) {
-		if (ptrace(PTRACE_SINGLESTEP, pid, 0, signal) || waitpid(pid, &status, __WALL) != pid ||
-		    !WIFSTOPPED(status))
-			return failed(call, n, "the client ended by itself", errno);
-		signal = WSTOPSIG(status) == SIGTRAP ? 0 : WSTOPSIG(status);
-		if (atomic_load(&shared->is_called))
-			return 0;
-		if (is_as(&before))
-			continue;
-		if (++n_seen == n)
-			return 1;
-		take_copy(&before);
-	}
-	return failed(call, n, "the call does not end", STEPS_MAX);
-}
-
-static int is_other(void *arg, const struct mempool_session_info *info)
-{
-	return info->session != *(const uint64_t *)arg;
-}
-
-static int audit(const struct call *call, unsigned state)
-{
-	const struct timespec pause = {.tv_nsec = 500000};
-	uint64_t own = mempool_session(client), used = 0;
+	uint64_t used = 0;
 	mempool_offset all;
 	int r;
 
-	for (int i = 0; i < 20000 && mempool_session_list(client, NULL, is_other, &own); i++)
-		nanosleep(&pause, NULL); /* the bound decides */
+	kill_step_await_end(client);
 	if (used_now(call, state, &used))
 		return -1;
 	if (used != live_bytes())
-		return failed(call, state, "after the end the words say otherwise than the books", (long)used);
+		return kill_step_failed(call, state, "after the end the words say otherwise than the books",
+					(long)used);
 	if (used && (!shared->given || mempool_free(pool, shared->given)))
-		return failed(call, state, "something is left that is nobody's", (long)used);
+		return kill_step_failed(call, state, "something is left that is nobody's", (long)used);
 	r = mempool_pool_check(pool, stderr);
 	if (r || used_now(call, state, &used) || used)
-		return failed(call, state, "the books are not as they were", r ? r : (long)used);
+		return kill_step_failed(call, state, "the books are not as they were", r ? r : (long)used);
 	all = mempool_alloc(pool, POOL_BYTES);
-	return all && !mempool_free(pool, all) ? 0 : failed(call, state, "the pool cannot be had", 0);
+	return all && !mempool_free(pool, all) ? 0 : kill_step_failed(call, state, "the pool cannot be had", 0);
 }
 
-/* While the client stands still: its operation has happened, or not, or in part. */
-static int look(const struct call *call, unsigned n, uint64_t before, bool is_done)
-{
-	uint64_t after = before + (uint64_t)call->n_more * call->slot_bytes, used;
+static uint64_t used_before;
 
-	if (used_now(call, n, &used))
+static int look_before(const struct kill_step_call *call, unsigned n)
+{
+	return used_now(call, n, &used_before);
+}
+
+/* Its operation has happened, or not, or in part. */
+static int look_after(const struct kill_step_call *step, unsigned n, bool is_done)
+{
+	const struct call *call = (const struct call *)(const void *)step;
+	uint64_t before = used_before, after = before + (uint64_t)call->n_more * call->slot_bytes, used = 0;
+
+	if (used_now(step, n, &used))
 		return -1;
 	if (used != live_bytes())
-		return failed(call, n, "the words say otherwise than the books", (long)used);
+		return kill_step_failed(step, n, "the words say otherwise than the books", (long)used);
 	if (is_done ? used != after
 		    : used < (before < after ? before : after) || used > (before < after ? after : before))
-		return failed(call, n, "in use, more than the operation explains", (long)(used - before));
+		return kill_step_failed(step, n, "in use, more than the operation explains", (long)(used - before));
 	return 0;
 }
 
@@ -327,33 +264,18 @@ static int give_block(const struct call *call)
 
 static int kill_at(const struct call *call, unsigned n)
 {
-	uint64_t before = 0;
-	int r = -1, status;
-	pid_t pid;
+	const struct kill_step_driver driver = {
+		.socket = daemon_.socket,
+		.has_changed = has_changed,
+		.look_before = look_before,
+		.look_after = look_after,
+	};
+	int r;
 
-	atomic_store(&shared->is_ready, 0);
-	atomic_store(&shared->is_called, 0);
 	if (give_block(call))
-		return failed(call, n, "the driver's block", 0);
-	fflush(NULL);
-	pid = fork();
-	if (!pid)
-		run_client(call);
-	if (!atomic_load(&shared->is_ready) && !kill_wait(&shared->is_ready, 0, PATIENCE_MS))
-		return failed(call, n, "the client does not start", 0);
-	if (!ptrace(PTRACE_SEIZE, pid, 0, 0) && !ptrace(PTRACE_INTERRUPT, pid, 0, 0) &&
-	    waitpid(pid, &status, __WALL) == pid && WIFSTOPPED(status) && !used_now(call, n, &before)) {
-		atomic_store(&shared->is_ready, 2);
-		r = step_to(call, pid, n);
-		if (r >= 0 && look(call, n, before, r == 0))
-			r = -1;
-	} else {
-		failed(call, n, "trace", errno);
-	}
-	kill(pid, SIGKILL);
-	while (waitpid(pid, &status, __WALL) == pid && WIFSTOPPED(status))
-		;
-	return r < 0 || audit(call, n) ? -1 : r;
+		return kill_step_failed(&call->step, n, "the driver's block", 0);
+	r = kill_step_at(&driver, &call->step, n);
+	return r < 0 || audit(&call->step, n) ? -1 : r;
 }
 
 /* The lease segment of the only pool that has one. */
@@ -414,10 +336,10 @@ int main(void)
 		do {
 			r = kill_at(&calls[i], ++n);
 		} while (r == 1 && n < STATES_MAX);
-		printf("%s %s %u", i ? "," : "", calls[i].name, n - 1);
+		printf("%s %s %u", i ? "," : "", calls[i].step.name, n - 1);
 		fflush(stdout);
 		if (!r && n == 1)
-			r = failed(&calls[i], n, "the operation changed no byte", 0);
+			r = kill_step_failed(&calls[i].step, n, "the operation changed no byte", 0);
 		n_all += n - 1;
 	}
 	printf("; %u states\n", n_all);

@@ -351,8 +351,8 @@ static void resumes(const char *folder)
 	static const uint64_t sizes[] = {1, 200, 3000}, offsets[] = {4096, 4112};
 	W(Request) create = *OP(CREATE_POOL, create_pool, CreatePool, SET_BYTES(name, "more"), SET(size, 4096));
 
-	set_scene(
-		folder); /* another user; another token; a session that never was; one that has to wait; the right one */
+	/* Another user; another token; a session that never was; one that has to wait; the right one. */
+	set_scene(folder);
 	tell(FUZZ_STEP_SECOND | FUZZ_STEP_BROKEN, RESUME(1, FUZZ_TOKEN));
 	tell(FUZZ_STEP_SECOND | FUZZ_STEP_BROKEN, RESUME(2, "0123456789abcdef"));
 	tell(FUZZ_STEP_SECOND | FUZZ_STEP_BROKEN, RESUME(2, "short"));
@@ -368,7 +368,7 @@ static void resumes(const char *folder)
 	begin(folder, FUZZ_CONDITION_STOPPING);
 	tell(0, RESUME(1, FUZZ_TOKEN));
 
-	set_scene(folder); /* an ungentle restart; who holds its lock; what the daemon says of it */
+	set_scene(folder); /* who holds its lock is resumed after a restart; what the daemon says of that */
 	tell(FUZZ_STEP_BROKEN,
 	     OP(HELLO, hello, Hello, SET(version_min, 1), SET(version_max, 1), SET(wants_liveness, 1)));
 	tell(0, OP(LIVENESS, liveness, Liveness));

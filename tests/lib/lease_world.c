@@ -15,7 +15,7 @@ void lease_world_init(struct lease_world *world, uint64_t data_bytes, uint32_t n
 	memset(world, 0, sizeof(*world));
 	assert(n_slabs <= WORLD_SLABS);
 	header.header_bytes = sizeof(header);
-	header.first = LEASE_PAGE_BYTES;
+	header.first = LEASE_FIRST;
 	header.heaps_at = LEASE_PAGE_BYTES;
 	header.n_heaps = WORLD_HEAPS;
 	at = header.heaps_at + WORLD_HEAPS * sizeof(struct lease_heap);
@@ -93,12 +93,10 @@ static void publish(struct lease_world *world, uint32_t id)
 		lease_word_give(&world->map.words[slab->first_word + i]);
 	__atomic_store_n(&shared->base, slab->base, __ATOMIC_RELAXED);
 	__atomic_store_n(&shared->slot_bytes, (uint32_t)size_class_bytes(slab->size_class), __ATOMIC_RELAXED);
-	__atomic_store_n(&shared->n_slots, slab->n_slots, __ATOMIC_RELAXED);
-	__atomic_store_n(&shared->reciprocal,
-			 (uint32_t)(((UINT64_C(1) << 32) + shared->slot_bytes - 1) / shared->slot_bytes),
-			 __ATOMIC_RELAXED);
+	__atomic_store_n(&shared->n_slots, (uint16_t)slab->n_slots, __ATOMIC_RELAXED);
+	__atomic_store_n(&shared->reciprocal, lease_reciprocal_of(shared->slot_bytes), __ATOMIC_RELAXED);
 	__atomic_store_n(&shared->first_word, slab->first_word, __ATOMIC_RELAXED);
-	__atomic_store_n(&shared->size_class, slab->size_class, __ATOMIC_RELAXED);
+	__atomic_store_n(&shared->size_class, (uint16_t)slab->size_class, __ATOMIC_RELAXED);
 	__atomic_store_n(&shared->grantee, slab->grantee, __ATOMIC_RELAXED);
 	lease_hint_set(&shared->has_free, slab->n_slots);
 	for (uint64_t i = 0; i < slab_pages(slab); i++)

@@ -48,13 +48,12 @@ _Atomic uint16_t *lease_world_word(struct lease_world *world, uint64_t offset, u
 static inline uint64_t lease_world_alloc(struct lease_world *world, struct heap *heap, uint32_t size_class,
 					 uint32_t n_slots)
 {
-	const struct heap_slot *slot = size_class < SIZE_CLASS_CUT_N ? heap_pop(heap, size_class) : NULL;
+	uint64_t offset = size_class < SIZE_CLASS_CUT_N ? heap_pop(heap, size_class) : 0;
 	uint32_t n_wanted, n = 0, ids[16];
-	uint64_t offset;
 	int r;
 
-	if (slot)
-		return slot->offset;
+	if (offset)
+		return offset;
 	r = heap_alloc(heap, size_class, &offset);
 	if (r != HEAP_E_EMPTY)
 		return r ? 0 : offset;

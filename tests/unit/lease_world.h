@@ -61,8 +61,7 @@ static inline _Atomic uint16_t *client_find(const struct lease_world *t, uint64_
 	if (id == UINT32_MAX)
 		return NULL;
 	slab = client_slab(t, id);
-	if (offset < slab->base ||
-	    !lease_slot_at(offset - slab->base, slab->slot_bytes, slab->n_slots, slab->reciprocal, &slot))
+	if (offset < slab->base || !lease_slot_at(offset - slab->base, slab->reciprocal, slab->n_slots, &slot))
 		return NULL;
 	return client_word(t, id, slot);
 }
@@ -171,7 +170,6 @@ static inline uint64_t client_try_alloc(struct lease_world *t, int client, uint6
 		return 0;
 	if (!lease_word_swap(word, lease_cached_by(t->heaps[client]), lease_live_of(t->heaps[client])))
 		return 0;
-	lease_count(&client_heap(t, client)->n_alloc);
 	return offset;
 }
 

@@ -1,4 +1,4 @@
-foreach(noun backing budget directory lease lease_hostile pool pool_block pool_model pool_picture quota recover registry segment)
+foreach(noun backing budget directory lease lease_hostile pool pool_block pool_model pool_picture quota recover registry registry_lost segment)
   mempool_test(test_${noun} SOURCES test_${noun}.c LIBS mempool_pool LABELS unit)
 endforeach()
 foreach(call shm_open shm_unlink ftruncate posix_fallocate mmap)

@@ -38,13 +38,13 @@ static void test_slot_at_finds_starts_and_nothing_else(void **state)
 	for (uint32_t class = 0; class < SIZE_CLASS_CUT_N; class ++) {
 		uint32_t slot_bytes = (uint32_t)size_class_bytes(class);
 		uint32_t n_slots = (256u << 10) / slot_bytes;
-		uint32_t reciprocal = (uint32_t)(((UINT64_C(1) << 32) + slot_bytes - 1) / slot_bytes);
+		uint64_t reciprocal = lease_reciprocal_of(slot_bytes);
 		uint32_t slot;
 
 		for (uint64_t distance = 0; distance < (300u << 10); distance += 8) {
 			bool starts = distance % slot_bytes == 0 && distance / slot_bytes < n_slots;
 
-			assert_int_equal(lease_slot_at(distance, slot_bytes, n_slots, reciprocal, &slot), starts);
+			assert_int_equal(lease_slot_at(distance, reciprocal, n_slots, &slot), starts);
 			if (starts)
 				assert_int_equal(slot, distance / slot_bytes);
 		}

@@ -247,7 +247,6 @@ static void do_alloc(struct model *model, int who)
 		}
 		if (word &&
 		    lease_word_swap(word, lease_cached_by(model->t.heaps[who]), lease_live_of(model->t.heaps[who]))) {
-			lease_count(&client_heap(&model->t, who)->n_alloc);
 			add_block(model, who, offset, size_class_bytes(size_class_of(q.size)), true);
 			model->n_slots++;
 			return;

@@ -469,6 +469,7 @@ static void make_two(char books[static SEGMENT_NAME_BYTES], char data[static SEG
 
 static void expect_refusal(const char *books, const char *data, const char *why)
 {
+	const struct pool_options again = named("bad");
 	struct registry_config config = config_of(10);
 	struct registry *registry;
 	struct pool *pool;
@@ -480,7 +481,8 @@ static void expect_refusal(const char *books, const char *data, const char *why)
 	assert_int_equal(n_swept, 0);
 	assert_int_equal(registry_find(registry, "good", 4, &pool), 0);
 	pool_unref(pool);
-	assert_int_equal(registry_find(registry, "bad", 3, &pool), REGISTRY_E_NO_POOL);
+	assert_int_equal(registry_find(registry, "bad", 3, &pool), REGISTRY_E_UNRECOVERED);
+	assert_int_equal(registry_create(registry, &again, NULL, &pool), REGISTRY_E_NAME_KEPT);
 	assert_int_equal(registry_recovery(registry)->n_refused, 1);
 	if (!strstr(told, "pool \"bad\" cannot be recovered: ") || !strstr(told, why) || !strstr(told, books) ||
 	    !strstr(told, data) || !strstr(told, "remove both to forget the pool"))
@@ -492,6 +494,7 @@ static void test_registry_damaged_pool_is_told_of_and_stays(void **state)
 {
 	char books[SEGMENT_NAME_BYTES], data[SEGMENT_NAME_BYTES];
 	uint64_t saved, junk = 0x6a756e6b;
+	static uint8_t page[4096];
 	struct registry *registry;
 	struct pool *pool;
 	int fd;
@@ -509,8 +512,12 @@ static void test_registry_damaged_pool_is_told_of_and_stays(void **state)
 	expect_refusal(books, data, "start the daemon that wrote it");
 	assert_int_equal(pwrite(fd, &saved, 8, 8), 8);
 	assert_int_equal(fchmod(fd, 0644), 0);
-	expect_refusal(books, data, "cannot be opened");
+	expect_refusal(books, data, "with mode 0600 and one link");
 	assert_int_equal(fchmod(fd, 0600), 0);
+	assert_int_equal(pread(fd, page, sizeof(page), 4096), sizeof(page));
+	assert_int_equal(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 4096, 4096), 0);
+	expect_refusal(books, data, "pages of its ledger are not there");
+	assert_int_equal(pwrite(fd, page, sizeof(page), 4096), sizeof(page));
 	close(fd);
 	registry = open_registry(10);
 	assert_int_equal(registry_find(registry, "bad", 3, &pool), 0); /* nothing of it was lost */
@@ -592,18 +599,21 @@ static void test_registry_refuses_a_lock_object_that_is_not_its_own(void **state
 	snprintf(path, sizeof(path), "/dev/shm/mempool.%s", instance);
 	snprintf(other, sizeof(other), "/dev/shm/mempool.%s-other", instance);
 	assert_int_equal(symlink("/dev/shm/nowhere", path), 0);
-	assert_int_equal(registry_open(&registry, &config, &n_swept), -ELOOP);
+	assert_int_equal(registry_open(&registry, &config, &n_swept), REGISTRY_E_SQUATTED);
 	assert_int_equal(unlink(path), 0);
+	assert_int_equal(mkdir(path, 0700), 0);
+	assert_int_equal(registry_open(&registry, &config, &n_swept), REGISTRY_E_SQUATTED);
+	assert_int_equal(rmdir(path), 0);
 	assert_int_equal(mkfifo(path, 0600), 0);
-	assert_int_equal(registry_open(&registry, &config, &n_swept), -EPERM);
+	assert_int_equal(registry_open(&registry, &config, &n_swept), REGISTRY_E_SQUATTED);
 	assert_int_equal(unlink(path), 0);
 	fd = open(path, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
 	assert_true(fd >= 0);
 	assert_int_equal(link(path, other), 0);
-	assert_int_equal(registry_open(&registry, &config, &n_swept), -EPERM);
+	assert_int_equal(registry_open(&registry, &config, &n_swept), REGISTRY_E_SQUATTED);
 	assert_int_equal(unlink(other), 0);
 	assert_int_equal(fchmod(fd, 0666), 0);
-	assert_int_equal(registry_open(&registry, &config, &n_swept), -EPERM);
+	assert_int_equal(registry_open(&registry, &config, &n_swept), REGISTRY_E_SQUATTED);
 	assert_int_equal(fchmod(fd, 0600), 0);
 	close(fd);
 	assert_int_equal(registry_open(&registry, &config, &n_swept), 0);

@@ -20,7 +20,7 @@ void heaps_init(int client, uint32_t number)
 		heaps[client] = malloc(sizeof(*heaps[client]));
 	heap_init(heaps[client], &map, number, UINT64_C(1) << 30);
 	for (uint32_t i = 0; i < SIZE_CLASS_N; i++)
-		heaps[client]->magazines[i].capacity = 4;
+		heaps[client]->shelves[i].capacity = 4;
 	heaps[client]->large_limit = 1u << 20;
 }
 
@@ -33,12 +33,8 @@ void heaps_forget(void)
 /* As a thread of the library does it: what the common path cannot, the other does. */
 int heaps_alloc(int client, uint32_t size_class, uint64_t *offsetp)
 {
-	const struct heap_slot *slot = size_class < SIZE_CLASS_CUT_N ? heap_pop(heaps[client], size_class) : NULL;
-
-	if (!slot)
-		return heap_alloc(heaps[client], size_class, offsetp);
-	*offsetp = slot->offset;
-	return 0;
+	*offsetp = size_class < SIZE_CLASS_CUT_N ? heap_pop(heaps[client], size_class) : 0;
+	return *offsetp ? 0 : heap_alloc(heaps[client], size_class, offsetp);
 }
 
 int heaps_free(int client, uint64_t offset)
@@ -84,7 +80,8 @@ uint64_t heaps_hash(int client)
 		const struct shelf *shelf = &heap->shelves[classes[i]];
 
 		hash = mix_bytes(mix_bytes(hash, magazine, sizeof(*magazine)), shelf, sizeof(*shelf));
-		hash = mix_bytes(hash, magazine->bottom, magazine->bottom ? 4 * sizeof(*magazine->bottom) : 0);
+		hash = mix_bytes(hash, magazine->bottom,
+				 magazine->bottom == heap_no_storage + 1 ? 0 : 4 * sizeof(*magazine->bottom));
 		hash = mix_bytes(hash, shelf->slabs, shelf->n_slabs * sizeof(*shelf->slabs));
 	}
 	return hash;
