@@ -162,6 +162,10 @@ struct truth {
 		uint64_t offset;
 		int8_t owner;
 	} in_flight[N_CLIENTS]; /* blocks that are being freed */
+	struct {
+		uint64_t offset;
+		int8_t from;
+	} taking[N_CLIENTS]; /* by whom, from whom: it is his with the CAS, before the take returns */
 	uint64_t mail[4];
 	bool is_leaving[N_CLIENTS]; /* the daemon has begun to end it */
 	bool has_hole;		    /* words are 0 that were not stored to: they say nothing */
