@@ -189,5 +189,6 @@ void act_new_heap(int client);
 void act_leave(int client);
 
 void truth_dies(int client);
+void truth_settle(void);    /* after each step */
 void truth_check(void);	    /* in each state */
 void truth_check_end(void); /* when all is done */

@@ -37,7 +37,7 @@ static void add(int client, uint64_t offset, uint32_t bytes)
 }
 
 /* With its CAS a take is done, whatever becomes of who takes before it returns. */
-static void settle_takes(void)
+void truth_settle(void)
 {
 	struct place place;
 
@@ -55,7 +55,7 @@ static void settle_takes(void)
 
 void truth_dies(int client)
 {
-	settle_takes();
+	truth_settle();
 	truth.taking[client].offset = 0;
 	for (int i = 0; i < N_BLOCKS; i++)
 		if (truth.blocks[i].offset && truth.blocks[i].owner == client)
@@ -191,7 +191,7 @@ int act_take(int client, uint64_t offset, int from)
 	truth.taking[client].offset = offset;
 	truth.taking[client].from = (int8_t)from;
 	r = heaps_take(client, offset, daemon_session(from));
-	settle_takes();
+	truth_settle();
 	truth.taking[client].offset = 0;
 	if (r > 0)
 		r = daemon_take(client, offset, daemon_session(from));
@@ -274,7 +274,6 @@ void truth_check(void)
 {
 	if (!daemon_is_up())
 		return;
-	settle_takes();
 	for (int i = 0; i < N_BLOCKS; i++)
 		if (truth.blocks[i].offset && !truth.blocks[i].is_doomed)
 			check_block(&truth.blocks[i]);
