@@ -36,7 +36,7 @@ static void join(void)
 
 	who.session++;
 	must(!pool_join(pool, &who, &member), "join");
-	must(!pool_open_heap(member, &heap), "open heap");
+	must(!pool_open_heap(member, true, &heap), "open heap");
 }
 
 /* Slabs for N_SLOTS of 64 bytes. Return: ns a slab */
