@@ -676,36 +676,23 @@ int heap_push_large(struct heap *heap, uint64_t offset, uint32_t size_class, _At
 	return 0;
 }
 
-int heap_free(struct heap *heap, uint64_t offset)
+/* What its word says, whosever it is: from here to the CAS the heap has another's number in hand, and says so. */
+static int swap_found(struct heap *heap, const struct lease_place *place)
 {
-	struct lease_place place;
-	uint16_t word;
-	int r;
+	uint16_t word = lease_word_peek(place->word);
+	int r = judge(word);
 
-	if (!look_around(heap))
-		return HEAP_E_REQUEST;
-	r = find(heap, offset, &place);
 	if (r)
 		return r;
-	word = lease_word_peek(place.word);
-	r = judge(word);
-	if (r)
-		return r;
-	if (word == heap->live && !is_large(place.size_class))
-		lease_word_keep(place.word, heap->cached);
-	else
-		r = replace(place.word, word, heap->cached);
-	if (r)
-		return r;
-	keep(heap, offset, &place);
+	if (word != heap->live || is_large(place->size_class))
+		return replace(place->word, word, heap->cached);
+	lease_word_keep(place->word, heap->cached);
 	return 0;
 }
 
-int heap_take(struct heap *heap, uint64_t offset, uint64_t session)
+int heap_free(struct heap *heap, uint64_t offset)
 {
 	struct lease_place place;
-	uint32_t from;
-	uint16_t word;
 	int r;
 
 	if (!look_around(heap))
@@ -713,19 +700,46 @@ int heap_take(struct heap *heap, uint64_t offset, uint64_t session)
 	r = find(heap, offset, &place);
 	if (r)
 		return r;
-	word = lease_word_peek(place.word);
-	r = judge(word);
+	heap_foreign_begin(heap);
+	r = swap_found(heap, &place);
+	heap_foreign_end(heap);
+	if (!r)
+		keep(heap, offset, &place);
+	return r;
+}
+
+static int take_found(struct heap *heap, const struct lease_place *place, uint64_t session)
+{
+	uint16_t word = lease_word_peek(place->word);
+	uint32_t from = lease_heap_of(word);
+	int r = judge(word);
+
 	if (r)
 		return r;
-	from = lease_heap_of(word);
 	if (from >= heap->map.n_heaps ||
 	    (LEASE_RULE(TAKE_SESSION) &&
 	     atomic_load_explicit(&heap->map.heaps[from].session, memory_order_acquire) != session))
 		return -ESTALE;
 	if (from == heap->number)
 		return 0;
-	r = replace(place.word, word, heap->live);
+	r = replace(place->word, word, heap->live);
 	return r == -EALREADY ? -ESTALE : r;
+}
+
+int heap_take(struct heap *heap, uint64_t offset, uint64_t session)
+{
+	struct lease_place place;
+	int r;
+
+	if (!look_around(heap))
+		return HEAP_E_REQUEST;
+	r = find(heap, offset, &place);
+	if (r)
+		return r;
+	heap_foreign_begin(heap);
+	r = take_found(heap, &place, session);
+	heap_foreign_end(heap);
+	return r;
 }
 
 int heap_look(struct heap *heap, uint64_t offset, uint64_t *bytesp, uint64_t *sessionp)

@@ -178,30 +178,50 @@ static inline bool heap_is_disowned(const struct heap *heap)
 	return atomic_load_explicit(&heap->shared->session, memory_order_acquire) != heap->session;
 }
 
+/* Around a look at a word that may be another's and the CAS that follows from it. */
+static inline void heap_foreign_begin(struct heap *heap)
+{
+	if (LEASE_RULE(MARK_FIRST))
+		lease_foreign_begin(&heap->shared->is_foreign);
+}
+
+static inline void heap_foreign_end(struct heap *heap)
+{
+	if (LEASE_RULE(MARK_FIRST))
+		lease_foreign_end(&heap->shared->is_foreign);
+}
+
+static inline int heap_swap_foreign(struct heap *heap, _Atomic uint16_t *word)
+{
+	uint16_t seen = lease_word_peek(word); /* not what was seen before the heap said that it looks */
+
+	if (__builtin_expect(lease_is_cached(seen) || !lease_heap_of(seen), 0))
+		return HEAP_E_LOOK;
+	if (!LEASE_RULE(FOREIGN_BY_CAS)) {
+		lease_word_keep(word, heap->cached);
+		return 0;
+	}
+	return __builtin_expect(lease_word_swap(word, seen, heap->cached), 1) ? 0 : heap_lost(word, heap->cached);
+}
+
 /** heap_push_more() - another heap's block, or a large one. Return: 0; HEAP_E_LOOK; or final, as heap_free() */
 static inline int heap_push_more(struct heap *heap, uint64_t offset, uint32_t size_class, _Atomic uint16_t *word)
 {
 	struct magazine *magazine;
 	struct heap_slot *top;
-	uint16_t seen;
+	int r;
 
 	if (__builtin_expect(size_class >= SIZE_CLASS_CUT_N, 0))
 		return heap_push_large(heap, offset, size_class, word);
-	seen = lease_word_peek(word);
 	magazine = &heap->magazines[size_class];
 	top = magazine->top;
-	if (__builtin_expect(top->offset == HEAP_ROOF || lease_is_cached(seen) || !lease_heap_of(seen) ||
-				     heap_is_disowned(heap),
-			     0))
+	if (__builtin_expect(top->offset == HEAP_ROOF || heap_is_disowned(heap), 0))
 		return HEAP_E_LOOK;
-	if (!LEASE_RULE(FOREIGN_BY_CAS)) {
-		lease_word_keep(word, heap->cached);
-	} else if (__builtin_expect(!lease_word_swap(word, seen, heap->cached), 0)) {
-		int r = heap_lost(word, heap->cached);
-
-		if (r)
-			return r;
-	}
+	heap_foreign_begin(heap);
+	r = heap_swap_foreign(heap, word);
+	heap_foreign_end(heap);
+	if (__builtin_expect(r, 0))
+		return r;
 	top->offset = offset;
 	top->word = word;
 	magazine->top = top + 1;

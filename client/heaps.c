@@ -260,6 +260,7 @@ static int ask_number(struct heaps *heaps, bool wants_segment, struct call *call
 
 	SET(open, pool, heaps->pool);
 	SET(open, wants_segment, wants_segment);
+	SET(open, marks_foreign, thread_is_visible());
 	r = client_call(heaps->client, &request, heaps->pool, "the first call of a thread in a pool", call);
 	if (r)
 		return r;

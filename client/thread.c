@@ -21,6 +21,7 @@ static struct thread *threads;
 static void *tables;		    /* of ended threads, empty but for a link in slot 0 */
 static uint8_t slots[THREAD_SLOTS]; /* in use */
 static uint64_t registered;	    /* generation that has said so to membarrier(2) */
+static bool is_visible;		    /* with it, for other processes too */
 static bool has_key;
 static pthread_key_t key; /* so that a thread's end is noticed */
 static void (*on_thread_end)(struct heap *heap);
@@ -141,12 +142,18 @@ static int membarrier(int command)
 	return (int)syscall(SYS_membarrier, command, 0, 0);
 }
 
+bool thread_is_visible(void)
+{
+	return is_visible;
+}
+
 uint32_t thread_slot_take(uint64_t generation)
 {
 	if (registered != generation) {
 		if (membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED))
 			return 0;
 		registered = generation;
+		is_visible = !membarrier(MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED);
 	}
 	for (uint32_t slot = 1; slot < THREAD_SLOTS; slot++) {
 		if (!slots[slot]) {

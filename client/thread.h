@@ -55,6 +55,8 @@ int thread_begin(uint64_t generation, void (*on_end)(struct heap *heap)) MUST_CH
 /** thread_slot_take() - with the lock. Return: a slot that is in use nowhere; 0: none is left, or this kernel has no membarrier */
 uint32_t thread_slot_take(uint64_t generation);
 void thread_slot_give(uint32_t slot); /* with the lock */
+/** thread_is_visible() - after that, once one is taken: another process's membarrier(2) orders what threads of this one do, too */
+bool thread_is_visible(void);
 /** thread_take_heaps() - with the lock: empties @slot in every table */
 void thread_take_heaps(uint32_t slot);
 /** thread_wait_outside() - without the lock, after that: no thread is in @slot any more */

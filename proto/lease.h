@@ -127,7 +127,9 @@ struct lease_heap {
 	_Atomic uint64_t n_free; /* clients: blocks that the heap freed since its number was given out, by plain store */
 	_Atomic uint32_t
 		n_returned; /* clients: raised by whoever flushed slots into slabs that this heap was granted: worth a new look */
-	uint32_t reserved[11];
+	_Atomic uint32_t
+		is_foreign; /* clients: not 0 from before the heap reads another's number until it is done with it */
+	uint32_t reserved[10];
 };
 
 struct lease_slab {

@@ -25,6 +25,7 @@ enum lease_rule {
 	LEASE_RULE_WORD_LAST,	     /* a pin's word is C(0) after its record is gone, not before */
 	LEASE_RULE_LARGE_BY_CAS,     /* large slots leave a magazine by CAS */
 	LEASE_RULE_TAKE_SESSION,     /* take looks whose the heap number is now */
+	LEASE_RULE_MARK_FIRST,	     /* a heap says that it is about to read another's number before it does */
 	LEASE_RULE_FOREIGN_BY_CAS,   /* another heap's block is freed by CAS, not by a store after a look */
 	LEASE_RULE_N,
 };
@@ -126,6 +127,33 @@ static inline void lease_custody_hold(_Atomic uint32_t *custody)
 {
 	LEASE_STEP("custody hold", custody);
 	atomic_store_explicit(custody, LEASE_DAEMON, memory_order_release);
+}
+
+/* ---- numbers of others ---- */
+
+/*
+ * A heap that reads L(j) and then swaps it has j in hand, and j must not be given to another heap meanwhile. It says so in its line of the
+ * table of heaps, by plain stores. That the first is seen before the word is read, the daemon's membarrier(2) sees to, for
+ * which the client's process is registered.
+ */
+
+static inline void lease_foreign_begin(_Atomic uint32_t *is_foreign)
+{
+	LEASE_STEP("foreign begin", is_foreign);
+	atomic_store_explicit(is_foreign, 1, memory_order_relaxed);
+	atomic_signal_fence(memory_order_seq_cst);
+}
+
+static inline void lease_foreign_end(_Atomic uint32_t *is_foreign)
+{
+	LEASE_STEP("foreign end", is_foreign);
+	atomic_store_explicit(is_foreign, 0, memory_order_release);
+}
+
+static inline uint32_t lease_foreign_get(const _Atomic uint32_t *is_foreign)
+{
+	LEASE_STEP("foreign get", is_foreign);
+	return atomic_load_explicit(is_foreign, memory_order_acquire);
 }
 
 /* ---- hints: wrong at worst for a while, and then only slow ---- */

@@ -2,15 +2,27 @@
 /*
  * Numbers of heaps. A dead heap's number could still be in some thread's hand: it has read L(k) of a block, and is about to swap
  * that for C(j). Were k given out again meanwhile, and the slot too, it would free a stranger's block. So a number waits in
- * quarantine until every heap that was open when it came there has asked for something or ended; a thread inside a free asks
- * for nothing. The clock counts numbers that came; a heap notes what it reads when it asks; a number is free again when the
- * earliest of those notes is not before its own time. After a restart all wait anew.
+ * quarantine until no heap that was open when it came there can have it in hand. The clock counts numbers that came; for each heap it
+ * is noted when that was last sure, and a number is free again when the earliest of those notes is not before its own time:
+ *
+ *   it has asked for something     a thread inside a free asks for nothing
+ *   it does not say that it has    lease_heap.is_foreign, set before a word of another's is read. Whoever sets it and reads the word has
+ *                                  done so before the membarrier, and is seen; or reads the word after it, and after the
+ *                                  sweep that was before: then the number is not there any more
+ *
+ * A heap that is idle, asleep or stopped keeps no number back, unless it was stopped in the few instructions between. After a restart
+ * all wait anew.
  */
 #include <errno.h>
+#include <linux/membarrier.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "pool/pool_internal.h"
+
+#define MARKS 0x100u /* in a record's `what` */
 
 struct heap_record *heap_record(const struct pool *pool, uint32_t heap)
 {
@@ -67,8 +79,19 @@ static uint64_t earliest_seen(const struct pool *pool)
 	return earliest;
 }
 
+/* Notes of all heaps that say now that they have no other's number in hand. */
+static void look_at_marks(struct pool *pool)
+{
+	if (syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0))
+		return; /* not on this kernel: requests tell */
+	for (uint32_t i = 1; i < pool->lease.n_heaps_high; i++)
+		if (pool->lease.heaps[i].member && heap_record(pool, i)->what & MARKS &&
+		    !lease_foreign_get(&lease_heap_at(&pool->lease, i)->is_foreign))
+			heap_note_request(pool, i);
+}
+
 /* The one that has waited longest, if it has waited long enough. */
-static uint32_t find_waited(const struct pool *pool)
+static uint32_t find_waited(struct pool *pool)
 {
 	uint32_t oldest = 0;
 
@@ -79,6 +102,8 @@ static uint32_t find_waited(const struct pool *pool)
 			oldest = i;
 	if (!LEASE_RULE(QUARANTINE))
 		return oldest;
+	if (oldest && since_of(pool, oldest) > earliest_seen(pool))
+		look_at_marks(pool);
 	return oldest && since_of(pool, oldest) <= earliest_seen(pool) ? oldest : 0;
 }
 
@@ -111,10 +136,11 @@ static void describe(struct pool *pool, uint32_t heap, uint64_t session)
 	struct lease_heap *copy = lease_heap_at(&pool->lease, heap);
 
 	atomic_store_explicit(&copy->n_free, 0, memory_order_relaxed);
+	atomic_store_explicit(&copy->is_foreign, 0, memory_order_relaxed);
 	atomic_store_explicit(&copy->session, session, memory_order_release);
 }
 
-int heap_open(struct pool *pool, struct pool_member *member, uint32_t *heapp)
+int heap_open(struct pool *pool, struct pool_member *member, bool marks, uint32_t *heapp)
 {
 	struct lease *lease = &pool->lease;
 	uint32_t heap;
@@ -126,7 +152,7 @@ int heap_open(struct pool *pool, struct pool_member *member, uint32_t *heapp)
 		lease->n_heaps_high = heap + 1;
 	if (heap_state(pool, heap) == HEAP_QUARANTINED)
 		lease->n_quarantined--;
-	intent_set(&pool->ledger, &heap_record(pool, heap)->what, pack(HEAP_OPEN, member->index));
+	intent_set(&pool->ledger, &heap_record(pool, heap)->what, pack(HEAP_OPEN, member->index) | (marks ? MARKS : 0));
 	lease->heaps[heap] =
 		(struct heap){.member = member, .next = member->first_heap, .seen = lease->quarantine_clock};
 	member->first_heap = heap;
@@ -136,7 +162,7 @@ int heap_open(struct pool *pool, struct pool_member *member, uint32_t *heapp)
 	return 0;
 }
 
-int pool_open_heap(struct pool_member *member, uint32_t *heapp)
+int pool_open_heap(struct pool_member *member, bool marks, uint32_t *heapp)
 {
 	struct pool_block block = {0};
 	struct pool *pool = member->pool;
@@ -148,7 +174,7 @@ int pool_open_heap(struct pool_member *member, uint32_t *heapp)
 		r = pool->is_destroyed	    ? POOL_E_DESTROYED
 		    : !pool->lease.is_on    ? POOL_E_NO_LEASES
 		    : !lease_is_sound(pool) ? POOL_E_NO_HEAP
-					    : heap_open(pool, member, &heap);
+					    : heap_open(pool, member, marks, &heap);
 		block.offset = heap;
 		result_put(member, RECENT_HEAP, r, &block);
 	}

@@ -54,7 +54,7 @@ enum heap_state {
 
 struct heap_record {
 	_Atomic uint64_t
-		what; /* bits 0-7 enum heap_state; 32-63 of an open one: index of its member; of one in quarantine: since when */
+		what; /* bits 0-7 enum heap_state; 8 it marks (lease_heap.is_foreign); 32-63 of an open one: index of its member; of one in quarantine: since when */
 };
 
 /* ---- derived ---- */
@@ -262,7 +262,8 @@ struct heap_record *heap_record(const struct pool *pool, uint32_t heap);
 enum heap_state heap_state(const struct pool *pool, uint32_t heap);
 /** heap_member() - whose it is; NULL: nobody's. Any number is safe */
 struct pool_member *heap_member(const struct pool *pool, uint32_t heap);
-int heap_open(struct pool *pool, struct pool_member *member, uint32_t *heapp) MUST_CHECK;
+/** heap_open() - @marks: its client keeps lease_heap.is_foreign */
+int heap_open(struct pool *pool, struct pool_member *member, bool marks, uint32_t *heapp) MUST_CHECK;
 /** heap_note_request() - its thread has asked for something */
 void heap_note_request(struct pool *pool, uint32_t heap);
 /** heap_disown() - clients are told that it is nobody's: the beginning of its end */

@@ -257,8 +257,8 @@ int pool_inspect(struct pool_member *member, uint64_t offset, struct pool_block 
 /** pool_lease_fd() - of the lease segment; not consumed. -1: none */
 int pool_lease_fd(const struct pool *pool);
 uint64_t pool_lease_bytes(const struct pool *pool);
-/** pool_open_heap() - a number for one thread of the member. Return: 0; POOL_E_NO_LEASES, POOL_E_NO_HEAP, POOL_E_DESTROYED, -errno */
-int pool_open_heap(struct pool_member *member, uint32_t *heapp) MUST_CHECK;
+/** pool_open_heap() - a number for one thread of the member; @marks: its client keeps lease_heap.is_foreign. Return: 0; POOL_E_NO_LEASES, POOL_E_NO_HEAP, POOL_E_DESTROYED, -errno */
+int pool_open_heap(struct pool_member *member, bool marks, uint32_t *heapp) MUST_CHECK;
 /**
  * pool_lease_slabs() - slabs of one size class for a heap of the member, orphans first
  * @n_wanted: 0: 1; no more than POOL_SLABS_MAX are granted

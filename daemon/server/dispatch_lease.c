@@ -32,7 +32,7 @@ int run_open_heap(struct request *request)
 		return r;
 	if (!can_be_seen_to_end(request->session))
 		return refuse_heap(request, POOL_E_NO_LEASES, member->pool);
-	r = pool_open_heap(member, &heap);
+	r = pool_open_heap(member, message->marks_foreign, &heap);
 	if (r)
 		return refuse_heap(request, r, member->pool);
 	WIRE_SET(&reply, heap, heap);

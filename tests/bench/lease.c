@@ -36,7 +36,7 @@ static void join(void)
 
 	who.session++;
 	must(!pool_join(pool, &who, &member), "join");
-	must(!pool_open_heap(member, &heap), "open heap");
+	must(!pool_open_heap(member, true, &heap), "open heap");
 }
 
 /* Slabs for N_SLOTS of 64 bytes. Return: ns a slab */
@@ -96,7 +96,7 @@ static void crowd(void)
 		must(!pool_alloc_batch(member, 1000, sizes, POOL_MAY_BLOCK, offsets), "batch");
 	}
 	member->call = (struct pool_call){0};
-	while (!pool_open_heap(member, &number))
+	while (!pool_open_heap(member, false, &number))
 		n_heaps++;
 	printf("a session with %u heaps and %u answers to batches of 1000\n", n_heaps, POOL_RESULTS_N);
 }

@@ -35,7 +35,7 @@ static void join(struct scene *scene, int i)
 	REQUIRE(!pool_join(scene->pool, &who, &scene->members[i]));
 	scene->sessions[i] = who.session;
 	scene->heaps[i] = 0;
-	if (pool_open_heap(scene->members[i], &scene->heaps[i]))
+	if (pool_open_heap(scene->members[i], true, &scene->heaps[i]))
 		scene->heaps[i] = 0;
 }
 

@@ -85,7 +85,7 @@ static inline void client_join(struct lease_world *t, int client)
 {
 	t->members[client] = world_join(&t->world, t->pool);
 	t->sessions[client] = t->members[client]->session;
-	assert_int_equal(pool_open_heap(t->members[client], &t->heaps[client]), 0);
+	assert_int_equal(pool_open_heap(t->members[client], true, &t->heaps[client]), 0);
 }
 
 static inline void lease_world_init_with(struct lease_world *t, const struct pool_options *options)

@@ -18,7 +18,7 @@ static void test_lease_open_heap_small_pool_refuses(void **state)
 	world_init(&world);
 	pool = world_pool(&world, LEASE_TOTAL_MIN - 16);
 	member = world_join(&world, pool);
-	assert_int_equal(pool_open_heap(member, &heap), POOL_E_NO_LEASES);
+	assert_int_equal(pool_open_heap(member, true, &heap), POOL_E_NO_LEASES);
 	assert_int_equal(pool_lease_fd(pool), -1);
 	world_leave(member);
 	world_destroy(pool);
@@ -38,7 +38,7 @@ static void test_lease_off_refuses(void **state)
 	world_init(&world);
 	pool = world_pool_with(&world, &options);
 	member = world_join(&world, pool);
-	assert_int_equal(pool_open_heap(member, &heap), POOL_E_NO_LEASES);
+	assert_int_equal(pool_open_heap(member, true, &heap), POOL_E_NO_LEASES);
 	world_leave(member);
 	world_destroy(pool);
 	world_deinit(&world);
@@ -151,8 +151,8 @@ static void test_lease_same_request_has_the_same_answer(void **state)
 	assert_int_equal(n, m);
 	assert_memory_equal(first, again, n * sizeof(first[0]));
 	t.members[0]->call.id = 8;
-	assert_int_equal(pool_open_heap(t.members[0], &heap), 0);
-	assert_int_equal(pool_open_heap(t.members[0], &heap_again), 0);
+	assert_int_equal(pool_open_heap(t.members[0], true, &heap), 0);
+	assert_int_equal(pool_open_heap(t.members[0], true, &heap_again), 0);
 	assert_int_equal(heap, heap_again);
 	lease_world_restart(&t);
 	t.members[0]->call.id = 7;
@@ -160,7 +160,7 @@ static void test_lease_same_request_has_the_same_answer(void **state)
 	assert_int_equal(n, m);
 	assert_memory_equal(first, again, n * sizeof(first[0]));
 	t.members[0]->call.id = 8;
-	assert_int_equal(pool_open_heap(t.members[0], &heap_again), 0);
+	assert_int_equal(pool_open_heap(t.members[0], true, &heap_again), 0);
 	assert_int_equal(heap, heap_again);
 	t.members[0]->call.id = 0;
 	lease_world_deinit(&t);
@@ -384,26 +384,75 @@ static void test_lease_realloc_by_request(void **state)
 	lease_world_deinit(&t);
 }
 
-static void test_lease_numbers_wait_in_quarantine(void **state)
+/* Client 0 ends and comes again. Return: the number that it gets */
+static uint32_t begin_again(struct lease_world *t, bool marks)
+{
+	uint32_t heap = 0;
+
+	world_leave(t->members[0]);
+	t->members[0] = world_join(&t->world, t->pool);
+	t->sessions[0] = t->members[0]->session;
+	assert_int_equal(pool_open_heap(t->members[0], marks, &heap), 0);
+	return heap;
+}
+
+/* Heaps that are idle keep no number back; one that has it in hand does, over a restart, too. */
+static void test_lease_numbers_wait_while_they_are_in_hand(void **state)
 {
 	struct lease_world t;
-	uint32_t heap, ids[POOL_SLABS_MAX], n;
+	uint32_t first, second, heap;
 
 	(void)state;
 	lease_world_init(&t, 64u << 20, 0);
-	world_leave(t.members[0]);
-	t.members[0] = world_join(&t.world, t.pool);
-	t.sessions[0] = t.members[0]->session;
-	assert_int_equal(pool_open_heap(t.members[0], &heap), 0);
-	assert_int_not_equal(heap, t.heaps[0]); /* heaps 1 and 2 have not asked for anything since */
-	assert_int_equal(pool_lease_slabs(t.members[1], t.heaps[1], 0, 1, 0, ids, &n), 0);
-	assert_int_equal(pool_open_heap(t.members[0], &heap), 0);
-	assert_int_not_equal(heap, t.heaps[0]);
-	assert_int_equal(pool_lease_slabs(t.members[2], t.heaps[2], 0, 1, 0, ids, &n), 0);
-	assert_int_equal(pool_open_heap(t.members[0], &heap), 0);
-	assert_int_equal(heap, t.heaps[0]);
-	world_check(t.pool);
+	first = t.heaps[0];
+	client_heap(&t, 1)->is_foreign = 1;
+	second = begin_again(&t, true);
+	assert_int_not_equal(second, first);
 	lease_world_restart(&t);
+	assert_int_equal(pool_open_heap(t.members[0], true, &heap), 0);
+	assert_true(heap != first && heap != second);
+	client_heap(&t, 1)->is_foreign = 0;
+	assert_int_equal(pool_open_heap(t.members[0], true, &heap), 0);
+	assert_int_equal(heap, first);
+	world_check(t.pool);
+	lease_world_deinit(&t);
+}
+
+/* Of a client that does not say what it has in hand, only a request tells. */
+static void test_lease_numbers_wait_for_heaps_that_do_not_tell(void **state)
+{
+	struct lease_world t;
+	uint32_t first, silent, heap, ids[POOL_SLABS_MAX], n;
+
+	(void)state;
+	lease_world_init(&t, 64u << 20, 0);
+	first = t.heaps[0];
+	assert_int_equal(pool_open_heap(t.members[1], false, &silent), 0);
+	assert_int_not_equal(begin_again(&t, true), first);
+	assert_int_equal(pool_lease_slabs(t.members[1], silent, 0, 1, 0, ids, &n), 0);
+	assert_int_equal(pool_open_heap(t.members[0], true, &heap), 0);
+	assert_int_equal(heap, first);
+	world_check(t.pool);
+	lease_world_deinit(&t);
+}
+
+/* All of them given out: others go by request until some come back, whoever is idle meanwhile. */
+static void test_lease_numbers_run_out(void **state)
+{
+	struct lease_world t;
+	uint32_t heap, n = 0;
+	int r;
+
+	(void)state;
+	lease_world_init(&t, 64u << 20, 0);
+	while (!(r = pool_open_heap(t.members[0], true, &heap)))
+		n++;
+	assert_int_equal(r, POOL_E_NO_HEAP);
+	assert_int_equal(n, LEASE_HEAPS_MAX - 1 - N_CLIENTS);
+	assert_int_equal(pool_open_heap(t.members[1], true, &heap), POOL_E_NO_HEAP);
+	assert_int_equal(begin_again(&t, true), heap); /* its last, which was first in quarantine */
+	assert_int_equal(pool_open_heap(t.members[1], true, &heap), 0);
+	world_check(t.pool);
 	lease_world_deinit(&t);
 }
 
@@ -560,7 +609,9 @@ int main(void)
 		cmocka_unit_test(test_lease_pins_hold_names_and_frees_by_request),
 		cmocka_unit_test(test_lease_take_and_free_by_request),
 		cmocka_unit_test(test_lease_realloc_by_request),
-		cmocka_unit_test(test_lease_numbers_wait_in_quarantine),
+		cmocka_unit_test(test_lease_numbers_wait_while_they_are_in_hand),
+		cmocka_unit_test(test_lease_numbers_wait_for_heaps_that_do_not_tell),
+		cmocka_unit_test(test_lease_numbers_run_out),
 		cmocka_unit_test(test_lease_restart_keeps_words),
 		cmocka_unit_test(test_lease_stats_add_up),
 		cmocka_unit_test(test_lease_cells_tell_live_slots_from_idle_ones_and_gaps),

@@ -183,7 +183,7 @@ static void honest_step(struct lease_world *t, struct rnd *rnd, struct owned own
 		world_leave(member);
 		t->members[who] = world_join(&t->world, t->pool);
 		t->sessions[who] = t->members[who]->session;
-		if (!pool_open_heap(t->members[who], &heap))
+		if (!pool_open_heap(t->members[who], true, &heap))
 			t->heaps[who] = heap;
 		return;
 	}

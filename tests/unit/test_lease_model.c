@@ -159,7 +159,7 @@ static int run_leave(struct model *model, struct request *q)
 
 static int run_open_heap(struct model *model, struct request *q)
 {
-	return pool_open_heap(member_of(model, q->who), &q->heap);
+	return pool_open_heap(member_of(model, q->who), true, &q->heap);
 }
 
 /* ---- the model ---- */

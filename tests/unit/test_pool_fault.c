@@ -37,7 +37,7 @@ static void set_up_slot(struct scene *scene)
 	struct lease *lease = &scene->pool->lease;
 	uint32_t ids[POOL_SLABS_MAX], n;
 
-	assert_int_equal(pool_open_heap(scene->member, &scene->heap), 0);
+	assert_int_equal(pool_open_heap(scene->member, true, &scene->heap), 0);
 	assert_int_equal(pool_lease_slabs(scene->member, scene->heap, 3, 1, POOL_MAY_BLOCK, ids, &n), 0);
 	lease_word_keep(lease_word_at(lease, lease_slab_at(lease, ids[0])->first_word + 1), lease_live_of(scene->heap));
 	scene->slot = lease_slab_at(lease, ids[0])->base + lease_slab_at(lease, ids[0])->slot_bytes;
@@ -152,7 +152,7 @@ static int run_resize(struct scene *scene)
 
 static int run_open_heap(struct scene *scene)
 {
-	return pool_open_heap(scene->other, &(uint32_t){0});
+	return pool_open_heap(scene->other, true, &(uint32_t){0});
 }
 
 static int run_lease(struct scene *scene)

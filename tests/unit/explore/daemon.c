@@ -86,7 +86,7 @@ void daemon_init(uint32_t lifetime)
 	header = (const struct lease_header *)(const void *)segment;
 	for (int i = 0; i < N_CLIENTS; i++) {
 		join(i);
-		if (pool_open_heap(d->members[i], &d->heaps[i]))
+		if (pool_open_heap(d->members[i], true, &d->heaps[i]))
 			abort();
 	}
 }
@@ -236,7 +236,7 @@ void daemon_leave(int client)
 
 static int run_open_heap(struct request *q)
 {
-	return pool_open_heap(d->members[q->client], &q->heap);
+	return pool_open_heap(d->members[q->client], true, &q->heap);
 }
 
 uint32_t daemon_open_heap(int client)
@@ -323,7 +323,7 @@ uint64_t daemon_words(void)
 	for (uint32_t id = 0; id < N_SLABS; id++)
 		hash = mix(hash, descriptor(id)->custody + ((uint64_t)descriptor(id)->has_free << 32));
 	for (uint32_t heap = 1; heap <= N_CLIENTS + 2; heap++)
-		hash = mix(hash, heap_at(heap)->n_returned);
+		hash = mix(hash, heap_at(heap)->n_returned + ((uint64_t)heap_at(heap)->is_foreign << 32));
 	return mix_bytes(hash, d->sessions, sizeof(*d) - offsetof(struct daemon, sessions));
 }
 

@@ -162,6 +162,10 @@ struct truth {
 		uint64_t offset;
 		int8_t owner;
 	} in_flight[N_CLIENTS]; /* blocks that are being freed */
+	struct {
+		uint64_t offset;
+		int8_t from;
+	} taking[N_CLIENTS]; /* by whom, from whom: it is his with the CAS, before the take returns */
 	uint64_t mail[4];
 	bool is_leaving[N_CLIENTS]; /* the daemon has begun to end it */
 	bool has_hole;		    /* words are 0 that were not stored to: they say nothing */
@@ -185,5 +189,6 @@ void act_new_heap(int client);
 void act_leave(int client);
 
 void truth_dies(int client);
+void truth_settle(void);    /* after each step */
 void truth_check(void);	    /* in each state */
 void truth_check_end(void); /* when all is done */

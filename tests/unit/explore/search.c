@@ -269,6 +269,7 @@ static void decide(void)
 
 		if (++n_steps > result.n_steps_max)
 			result.n_steps_max = n_steps;
+		truth_settle();
 		if (n_choices >= n_given) {
 			truth_check();
 			if (violation || !is_new(state()))

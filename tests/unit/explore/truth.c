@@ -36,8 +36,27 @@ static void add(int client, uint64_t offset, uint32_t bytes)
 		search_found("more blocks than there are slots");
 }
 
+/* With its CAS a take is done, whatever becomes of who takes before it returns. */
+void truth_settle(void)
+{
+	struct place place;
+
+	for (int i = 0; i < N_CLIENTS; i++) {
+		struct block *block = truth.taking[i].offset ? find(truth.taking[i].offset) : NULL;
+
+		if (!block || block->owner != truth.taking[i].from || !daemon_is_up() ||
+		    !daemon_find(block->offset, block->bytes, &place) ||
+		    daemon_word(place.word) != lease_live_of(daemon_heap_number(i)))
+			continue;
+		block->owner = (int8_t)i;
+		block->is_doomed = false;
+	}
+}
+
 void truth_dies(int client)
 {
+	truth_settle();
+	truth.taking[client].offset = 0;
 	for (int i = 0; i < N_BLOCKS; i++)
 		if (truth.blocks[i].offset && truth.blocks[i].owner == client)
 			truth.blocks[i].is_doomed = true;
@@ -169,7 +188,11 @@ int act_take(int client, uint64_t offset, int from)
 	int r;
 
 	search_begins();
+	truth.taking[client].offset = offset;
+	truth.taking[client].from = (int8_t)from;
 	r = heaps_take(client, offset, daemon_session(from));
+	truth_settle();
+	truth.taking[client].offset = 0;
 	if (r > 0)
 		r = daemon_take(client, offset, daemon_session(from));
 	block = find(offset);
