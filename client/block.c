@@ -345,11 +345,9 @@ static int free_one(struct mempool_pool *pool, uint64_t offset, bool waits)
 	return client_free(pool->client, &request, pool->id, waits, "free");
 }
 
-/* By the thread's heap. Return: 0, HEAP_E_REQUEST, -errno with its sentence set */
-static int free_slot(struct mempool_pool *pool, uint64_t offset)
+/* What a heap answers to a free. Return: 0, HEAP_E_REQUEST, -errno with its sentence set */
+static int freed(const struct mempool_pool *pool, uint64_t offset, int r)
 {
-	int r = heaps_free(pool->heaps, slot_of(pool, offset));
-
 	if (r == -EALREADY)
 		return error_set(r, "free of 0x%" PRIx64 " in %s: the block is free already", offset, pool->label);
 	if (r == -EFAULT)
@@ -357,6 +355,12 @@ static int free_slot(struct mempool_pool *pool, uint64_t offset)
 	if (r == -ESTALE)
 		return error_set(r, "free of 0x%" PRIx64 " in %s: the pool was destroyed", offset, pool->label);
 	return r;
+}
+
+/* By the thread's heap. Return: as freed() */
+static int free_slot(struct mempool_pool *pool, uint64_t offset)
+{
+	return freed(pool, offset, heaps_free(pool->heaps, slot_of(pool, offset)));
 }
 
 /* Whether its canaries stand, of what can be known of it: its heap, or else the daemon, says how long it is, and whose. */
@@ -411,14 +415,22 @@ static COLD int free_long_way(struct mempool_pool *pool, uint64_t offset)
 	return r == HEAP_E_REQUEST ? free_one(pool, offset, true) : r;
 }
 
-/* Begun in @heap, which is left here. */
-static __attribute__((noinline)) int free_large(struct mempool_pool *pool, uint64_t offset, struct heap *heap,
-						uint32_t size_class, _Atomic uint16_t *word)
+static COLD int free_after(struct mempool_pool *pool, uint64_t offset, int r)
 {
-	bool is_done = heap_push_large(heap, offset, size_class, word);
+	if (r == HEAP_E_LOOK)
+		return free_long_way(pool, offset);
+	r = freed(pool, offset, r);
+	return r == HEAP_E_REQUEST ? free_one(pool, offset, true) : r;
+}
+
+/* Begun in @heap, which is left here. */
+static __attribute__((noinline)) int free_more(struct mempool_pool *pool, uint64_t offset, struct heap *heap,
+					       uint32_t size_class, _Atomic uint16_t *word)
+{
+	int r = heap_push_more(heap, offset, size_class, word);
 
 	thread_leave();
-	return is_done ? 0 : free_long_way(pool, offset);
+	return __builtin_expect(!r, 1) ? 0 : free_after(pool, offset, r);
 }
 
 int mempool_free(struct mempool_pool *pool, mempool_offset offset)
@@ -431,8 +443,8 @@ int mempool_free(struct mempool_pool *pool, mempool_offset offset)
 
 		if (__builtin_expect(heap != NULL, 1))
 			pushed = heap_push(heap, offset, &word, &size_class);
-		if (__builtin_expect(pushed == HEAP_PUSH_LARGE, 0))
-			return free_large(pool, offset, heap, size_class, word);
+		if (__builtin_expect(pushed == HEAP_PUSH_MORE, 0))
+			return free_more(pool, offset, heap, size_class, word);
 		thread_leave();
 		if (__builtin_expect(pushed == HEAP_PUSHED, 1))
 			return 0;

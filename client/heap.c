@@ -247,12 +247,6 @@ static void flush_oldest(struct heap *heap, uint32_t size_class, uint32_t n)
 		heap->large_bytes -= n * size_class_bytes(size_class);
 }
 
-/* Whether the daemon has ended the session: what is cached may be another's by now. */
-static bool is_disowned(const struct heap *heap)
-{
-	return atomic_load_explicit(&heap->shared->session, memory_order_acquire) != heap->session;
-}
-
 static void forget_cached(struct heap *heap)
 {
 	for (uint32_t i = 0; i < SIZE_CLASS_N; i++)
@@ -263,7 +257,7 @@ static void forget_cached(struct heap *heap)
 void heap_flush(struct heap *heap)
 {
 	forget_last(heap);
-	if (is_disowned(heap))
+	if (heap_is_disowned(heap))
 		forget_cached(heap);
 	for (uint32_t i = 0; i < SIZE_CLASS_N; i++)
 		if (magazine_n(&heap->magazines[i]))
@@ -276,7 +270,7 @@ static bool look_around(struct heap *heap)
 	uint32_t pressure = lease_hint_get(&heap->map.header->pressure);
 
 	forget_last(heap);
-	if (is_disowned(heap)) {
+	if (heap_is_disowned(heap)) {
 		forget_cached(heap);
 		return false;
 	}
@@ -333,13 +327,18 @@ static bool is_free_word(uint16_t word)
 	return word == LEASE_FREE || (!LEASE_RULE(ZERO_IS_DAMAGE) && !word);
 }
 
-/* In custody: up to @n_wanted free slots into the magazine. Return: how many */
-static uint32_t collect(struct heap *heap, uint32_t size_class, const struct shape *shape, uint32_t n_wanted)
+/*
+ * In custody: up to @n_wanted free slots into the magazine, from where the last look into the same slab ended: what others have freed since
+ * lies behind it, and words that they are about to store to are not read over and over. Return: how many
+ */
+static uint32_t collect(struct heap *heap, uint32_t size_class, uint32_t id, const struct shape *shape,
+			uint32_t n_wanted)
 {
+	struct shelf *shelf = &heap->shelves[size_class];
 	struct magazine *magazine = &heap->magazines[size_class];
 	_Atomic uint16_t *words = heap->words + shape->first_word;
 	uint64_t slot_bytes = size_class_bytes(size_class);
-	uint32_t n = 0, i = heap->colour % shape->n_slots;
+	uint32_t n = 0, i = (shelf->filled == id + 1 ? shelf->filled_to : heap->colour) % shape->n_slots;
 
 	for (uint32_t left = shape->n_slots; left && n < n_wanted; left--, i = i + 1 < shape->n_slots ? i + 1 : 0) {
 		if (!is_free_word(lease_word_read(&words[i])) || !claim(heap, size_class, &words[i]))
@@ -347,6 +346,8 @@ static uint32_t collect(struct heap *heap, uint32_t size_class, const struct sha
 		*magazine->top++ = (struct heap_slot){shape->base + i * slot_bytes, &words[i]};
 		n++;
 	}
+	shelf->filled = id + 1;
+	shelf->filled_to = i;
 	if (is_large(size_class))
 		heap->large_bytes += n * slot_bytes;
 	return n;
@@ -369,7 +370,7 @@ static enum fill fill_from(struct heap *heap, uint32_t size_class, uint32_t id, 
 	}
 	n_hinted = lease_hint_get(&slab->has_free);
 	lease_hint_set(&slab->has_free, 0); /* before the words are read: who flushes later says so again */
-	*np = collect(heap, size_class, &shape, n_wanted);
+	*np = collect(heap, size_class, id, &shape, n_wanted);
 	if (*np == n_wanted && *np < shape.n_slots)
 		lease_hint_set(&slab->has_free, n_hinted > *np ? n_hinted - *np : 1);
 	if (in_custody)
@@ -550,7 +551,7 @@ void heap_refused(struct heap *heap, uint32_t size_class)
 	struct shelf *shelf = &heap->shelves[size_class];
 
 	shelf->wait = REFUSED_WAIT;
-	if (!is_disowned(heap) && find_storage(heap, size_class) && !magazine_n(&heap->magazines[size_class]))
+	if (!heap_is_disowned(heap) && find_storage(heap, size_class) && !magazine_n(&heap->magazines[size_class]))
 		shelf->is_dry =
 			!refill_granted(heap, size_class, is_large(size_class) ? 1 : shelf->capacity / 2, false);
 }
@@ -638,23 +639,8 @@ static int find(struct heap *heap, uint64_t offset, struct lease_place *placep)
 	return r == LEASE_MAP_E_INSIDE ? -EFAULT : r ? HEAP_E_REQUEST : 0;
 }
 
-static void foreign_begin(struct heap *heap)
+int heap_lost(_Atomic uint16_t *word, uint16_t to)
 {
-	if (LEASE_RULE(MARK_FIRST))
-		lease_foreign_begin(&heap->shared->is_foreign);
-}
-
-static void foreign_end(struct heap *heap)
-{
-	if (LEASE_RULE(MARK_FIRST))
-		lease_foreign_end(&heap->shared->is_foreign);
-}
-
-/* L(j) of anybody to @to, by one CAS. Another L seen after it failed is a stranger's block. */
-static int replace(_Atomic uint16_t *word, uint16_t seen, uint16_t to)
-{
-	if (lease_word_swap(word, seen, to))
-		return 0;
 	if (!LEASE_RULE(ONE_CAS)) {
 		uint16_t again = lease_word_peek(word);
 
@@ -666,22 +652,28 @@ static int replace(_Atomic uint16_t *word, uint16_t seen, uint16_t to)
 	return -EALREADY;
 }
 
-bool heap_push_large(struct heap *heap, uint64_t offset, uint32_t size_class, _Atomic uint16_t *word)
+/* L(j) of anybody to @to. */
+static int replace(_Atomic uint16_t *word, uint16_t seen, uint16_t to)
+{
+	return lease_word_swap(word, seen, to) ? 0 : heap_lost(word, to);
+}
+
+int heap_push_large(struct heap *heap, uint64_t offset, uint32_t size_class, _Atomic uint16_t *word)
 {
 	struct magazine *magazine;
 	uint64_t bytes;
 
 	if (size_class >= SIZE_CLASS_N)
-		return false;
+		return HEAP_E_LOOK;
 	magazine = &heap->magazines[size_class];
 	bytes = size_class_bytes(size_class);
 	if (is_full(magazine) || heap->large_bytes + bytes > heap->large_limit ||
 	    !lease_word_swap(word, heap->live, heap->cached))
-		return false;
+		return HEAP_E_LOOK;
 	*magazine->top++ = (struct heap_slot){offset, word};
 	heap->large_bytes += bytes;
 	lease_count(&heap->shared->n_free);
-	return true;
+	return 0;
 }
 
 /* What its word says, whosever it is: from here to the CAS the heap has another's number in hand, and says so. */
@@ -708,9 +700,9 @@ int heap_free(struct heap *heap, uint64_t offset)
 	r = find(heap, offset, &place);
 	if (r)
 		return r;
-	foreign_begin(heap);
+	heap_foreign_begin(heap);
 	r = swap_found(heap, &place);
-	foreign_end(heap);
+	heap_foreign_end(heap);
 	if (!r)
 		keep(heap, offset, &place);
 	return r;
@@ -744,9 +736,9 @@ int heap_take(struct heap *heap, uint64_t offset, uint64_t session)
 	r = find(heap, offset, &place);
 	if (r)
 		return r;
-	foreign_begin(heap);
+	heap_foreign_begin(heap);
 	r = take_found(heap, &place, session);
-	foreign_end(heap);
+	heap_foreign_end(heap);
 	return r;
 }
 

@@ -33,12 +33,13 @@ struct shelf {		 /* where a class's magazine is filled from */
 	uint32_t *slabs; /* ids that the heap was granted, some of them lost since */
 	uint32_t n_slabs, room;
 	uint32_t cursor;
-	uint32_t capacity;	/* slots in the magazine, once it has storage */
-	uint32_t hot[HEAP_HOT]; /* id + 1 */
-	uint32_t n_hot;		/* ever put in; the place of the next is n_hot % HEAP_HOT */
-	uint32_t wait;		/* allocations by request before the daemon is asked again */
-	bool is_dry;		/* the last walk found nothing, and nothing came back since */
-	bool has_busy;		/* the last walk passed one over */
+	uint32_t filled, filled_to; /* slab that slots were last looked for in, id + 1, and where that ended */
+	uint32_t capacity;	    /* slots in the magazine, once it has storage */
+	uint32_t hot[HEAP_HOT];	    /* id + 1 */
+	uint32_t n_hot;		    /* ever put in; the place of the next is n_hot % HEAP_HOT */
+	uint32_t wait;		    /* allocations by request before the daemon is asked again */
+	bool is_dry;		    /* the last walk found nothing, and nothing came back since */
+	bool has_busy;		    /* the last walk passed one over */
 };
 
 #define HEAP_IDLE    512u /* slabs that look empty and stay leased, for they will be wanted again: simply picked */
@@ -82,6 +83,7 @@ struct heap {
 enum {
 	HEAP_E_EMPTY = 1, /* no slot of the class: lease slabs, or ask for the block */
 	HEAP_E_REQUEST,	  /* the daemon's business: no slot, or one with a record */
+	HEAP_E_LOOK,	  /* nothing has been done: heap_free() is to do it */
 };
 
 /** heap_init() - @number: from the daemon; @map is copied; @pool_bytes: of the data segment, all offsets are below */
@@ -161,14 +163,73 @@ static inline bool heap_unpop(struct heap *heap, struct heap_slot *slot, uint32_
 uint64_t heap_pop_large(struct heap *heap, uint32_t size_class);
 enum heap_pushed {
 	HEAP_PUSHED,
-	HEAP_PUSH_LARGE, /* heap_push_large() is the second half */
-	HEAP_PUSH_LOOK,	 /* heap_free() must look */
+	HEAP_PUSH_MORE, /* heap_push_more() is the second half */
+	HEAP_PUSH_LOOK, /* heap_free() must look */
 };
 
-/** heap_push_large() - of a class of SIZE_CLASS_CUT_N and above. Return: false: heap_free() must look */
-bool heap_push_large(struct heap *heap, uint64_t offset, uint32_t size_class, _Atomic uint16_t *word);
+/** heap_push_large() - the second half for a class of SIZE_CLASS_CUT_N and above. Return: 0; HEAP_E_LOOK */
+int heap_push_large(struct heap *heap, uint64_t offset, uint32_t size_class, _Atomic uint16_t *word) MUST_CHECK;
+/** heap_lost() - a CAS to @to has failed: an L that is seen now is a stranger's. Return: HEAP_E_REQUEST, -EALREADY */
+int heap_lost(_Atomic uint16_t *word, uint16_t to) MUST_CHECK;
 
-/** heap_push() - free the heap's own block. @wordp, @size_classp: set with HEAP_PUSH_LARGE */
+/* Whether the daemon has ended the session: what is cached may be another's by now. */
+static inline bool heap_is_disowned(const struct heap *heap)
+{
+	return atomic_load_explicit(&heap->shared->session, memory_order_acquire) != heap->session;
+}
+
+/* Around a look at a word that may be another's and the CAS that follows from it. */
+static inline void heap_foreign_begin(struct heap *heap)
+{
+	if (LEASE_RULE(MARK_FIRST))
+		lease_foreign_begin(&heap->shared->is_foreign);
+}
+
+static inline void heap_foreign_end(struct heap *heap)
+{
+	if (LEASE_RULE(MARK_FIRST))
+		lease_foreign_end(&heap->shared->is_foreign);
+}
+
+static inline int heap_swap_foreign(struct heap *heap, _Atomic uint16_t *word)
+{
+	uint16_t seen = lease_word_peek(word); /* not what was seen before the heap said that it looks */
+
+	if (__builtin_expect(lease_is_cached(seen) || !lease_heap_of(seen), 0))
+		return HEAP_E_LOOK;
+	if (!LEASE_RULE(FOREIGN_BY_CAS)) {
+		lease_word_keep(word, heap->cached);
+		return 0;
+	}
+	return __builtin_expect(lease_word_swap(word, seen, heap->cached), 1) ? 0 : heap_lost(word, heap->cached);
+}
+
+/** heap_push_more() - another heap's block, or a large one. Return: 0; HEAP_E_LOOK; or final, as heap_free() */
+static inline int heap_push_more(struct heap *heap, uint64_t offset, uint32_t size_class, _Atomic uint16_t *word)
+{
+	struct magazine *magazine;
+	struct heap_slot *top;
+	int r;
+
+	if (__builtin_expect(size_class >= SIZE_CLASS_CUT_N, 0))
+		return heap_push_large(heap, offset, size_class, word);
+	magazine = &heap->magazines[size_class];
+	top = magazine->top;
+	if (__builtin_expect(top->offset == HEAP_ROOF || heap_is_disowned(heap), 0))
+		return HEAP_E_LOOK;
+	heap_foreign_begin(heap);
+	r = heap_swap_foreign(heap, word);
+	heap_foreign_end(heap);
+	if (__builtin_expect(r, 0))
+		return r;
+	top->offset = offset;
+	top->word = word;
+	magazine->top = top + 1;
+	lease_count(&heap->shared->n_free);
+	return 0;
+}
+
+/** heap_push() - free the heap's own block. @wordp, @size_classp: set with HEAP_PUSH_MORE */
 static inline enum heap_pushed heap_push(struct heap *heap, uint64_t offset, _Atomic uint16_t **wordp,
 					 uint32_t *size_classp)
 {
@@ -201,16 +262,16 @@ static inline enum heap_pushed heap_push(struct heap *heap, uint64_t offset, _At
 	if (__builtin_expect(index >= heap->n_words, 0))
 		return HEAP_PUSH_LOOK;
 	word = &heap->words[index];
-	if (__builtin_expect(size_class >= SIZE_CLASS_CUT_N, 0)) {
-		*wordp = word;
-		*size_classp = size_class;
-		return HEAP_PUSH_LARGE;
-	}
+	lease_word_want(word);
+	*wordp = word;
+	*size_classp = size_class;
+	if (__builtin_expect(size_class >= SIZE_CLASS_CUT_N, 0))
+		return HEAP_PUSH_MORE;
 	magazine = &heap->magazines[size_class];
 	top = magazine->top;
 	live = (uint16_t)head;
 	if (__builtin_expect(lease_word_peek(word) != live || top->offset == HEAP_ROOF, 0))
-		return HEAP_PUSH_LOOK;
+		return HEAP_PUSH_MORE;
 	lease_word_keep(word, live | LEASE_CACHED); /* not loaded: what this path costs is its loads */
 	top->offset = offset;
 	top->word = word;

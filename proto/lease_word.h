@@ -26,6 +26,7 @@ enum lease_rule {
 	LEASE_RULE_LARGE_BY_CAS,     /* large slots leave a magazine by CAS */
 	LEASE_RULE_TAKE_SESSION,     /* take looks whose the heap number is now */
 	LEASE_RULE_MARK_FIRST,	     /* a heap says that it is about to read another's number before it does */
+	LEASE_RULE_FOREIGN_BY_CAS,   /* another heap's block is freed by CAS, not by a store after a look */
 	LEASE_RULE_N,
 };
 
@@ -46,6 +47,20 @@ static inline uint16_t lease_word_peek(const _Atomic uint16_t *word)
 {
 	LEASE_STEP("word peek", word);
 	return atomic_load_explicit(word, memory_order_relaxed);
+}
+
+/**
+ * lease_word_want() - it will be stored to: its cache line is asked for alone, not to be shared first. No access
+ *
+ * The compiler knows the instruction only where it is told of the processor; those without it do nothing.
+ */
+static inline void lease_word_want(const _Atomic uint16_t *word)
+{
+#ifdef __x86_64__
+	__asm__ volatile("prefetchw %0" : : "m"(*word));
+#else
+	__builtin_prefetch((const void *)word, 1);
+#endif
 }
 
 /** lease_word_read() - with all that was done to the slot before C(0) was stored: who refills, recalls or sweeps */

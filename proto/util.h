@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define CLEANUP(fn)    __attribute__((cleanup(fn)))
+#define CLEANUP(fn)    __attribute__((cleanup(fn), unused)) /* for what it does at its end, if for nothing else */
 #define MUST_CHECK     __attribute__((warn_unused_result))
 #define PRINTF(fmt, a) __attribute__((format(printf, fmt, a)))
 #define N_ELEMENTS(a)  (sizeof(a) / sizeof((a)[0]))

@@ -72,8 +72,9 @@ static inline int lease_world_free(struct heap *heap, uint64_t offset)
 	_Atomic uint16_t *word;
 	uint32_t size_class;
 	enum heap_pushed pushed = heap_push(heap, offset, &word, &size_class);
+	int r = pushed == HEAP_PUSHED	   ? 0
+		: pushed == HEAP_PUSH_MORE ? heap_push_more(heap, offset, size_class, word)
+					   : HEAP_E_LOOK;
 
-	if (pushed == HEAP_PUSHED || (pushed == HEAP_PUSH_LARGE && heap_push_large(heap, offset, size_class, word)))
-		return 0;
-	return heap_free(heap, offset);
+	return r == HEAP_E_LOOK ? heap_free(heap, offset) : r;
 }

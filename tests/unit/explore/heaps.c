@@ -42,11 +42,11 @@ int heaps_free(int client, uint64_t offset)
 	_Atomic uint16_t *word;
 	uint32_t size_class;
 	enum heap_pushed pushed = heap_push(heaps[client], offset, &word, &size_class);
+	int r = pushed == HEAP_PUSHED	   ? 0
+		: pushed == HEAP_PUSH_MORE ? heap_push_more(heaps[client], offset, size_class, word)
+					   : HEAP_E_LOOK;
 
-	if (pushed == HEAP_PUSHED ||
-	    (pushed == HEAP_PUSH_LARGE && heap_push_large(heaps[client], offset, size_class, word)))
-		return 0;
-	return heap_free(heaps[client], offset);
+	return r == HEAP_E_LOOK ? heap_free(heaps[client], offset) : r;
 }
 
 int heaps_take(int client, uint64_t offset, uint64_t session)

@@ -48,6 +48,18 @@ static void prepare_block(void)
 	know(B, SMALL, 0);
 }
 
+/* And two of them, by heaps that have had slots before and so have room for more: the short way of a free. */
+static void prepare_warm(void)
+{
+	act_lease(A, SMALL);
+	know(B, SMALL, 0);
+	act_free(B, act_alloc(B, SMALL));
+	act_flush(B);
+	truth.mail[0] = act_alloc(A, SMALL);
+	truth.mail[1] = act_alloc(A, SMALL);
+	act_flush(A);
+}
+
 static void recall(void)
 {
 	daemon_recall(0, true);
@@ -108,6 +120,12 @@ static void a_free_flush(void)
 {
 	act_free(A, truth.mail[0]);
 	act_flush(A);
+}
+
+static void b_free_other_flush(void)
+{
+	act_free(B, truth.mail[1]);
+	act_flush(B);
 }
 
 /* ---- death ---- */
@@ -250,12 +268,18 @@ static void d_hole_recall(void)
 
 static const struct scenario scenarios[] = {
 	{"owner, foreign free, recall", prepare_block, {a_alloc_free_flush, b_free_flush, recall}},
+	{"owner, foreign free, recall, the short way", prepare_warm, {a_free_flush, b_free_other_flush, recall}},
 	{"first fill, recall, the id in another shape", prepare_slab, {a_refill, b_other_shape, recall}},
 	{"refill, refill, recall", prepare_slab, {a_refill, b_refill, recall}},
 	{"flush, refill, recall", prepare_block, {a_free_flush, b_refill, recall}},
 	{"death in a refill", prepare_slab, {a_alloc_free_flush, b_refill, d_end_a_recall}, .kills = 1u << A},
 	{"death in a flush", prepare_block, {a_free_flush, b_refill, d_end_a_recall}, .kills = 1u << A},
 	{"death of a foreign freer", prepare_block, {a_alloc_free_flush, b_free_flush, end_b}, .kills = 1u << B},
+	{"death of an owner, the short way", prepare_warm, {a_free_flush, b_free_other_flush, end_a}, .kills = 1u << A},
+	{"death of a foreign freer, the short way",
+	 prepare_warm,
+	 {a_free_flush, b_free_other_flush, end_b},
+	 .kills = 1u << B},
 	{"take against death", prepare_block, {a_alloc_free_flush, b_take_free, end_a}, .kills = 1u << A},
 	{"take against death, blocks outlive",
 	 prepare_block,
@@ -267,12 +291,19 @@ static const struct scenario scenarios[] = {
 	 {a_flush, b_free, c_end_a_begin_later},
 	 .kills = 1u << A,
 	 .can_die = b_has_seen},
+	{"foreign free the short way, death, its number again",
+	 prepare_warm,
+	 {a_flush, b_free, c_end_a_begin_later},
+	 .kills = 1u << A,
+	 .can_die = b_has_seen},
 	{"take, death, its number again", prepare_block, {a_flush, b_take, c_end_a_and_begin}, .kills = 1u << A},
 	{"retain, foreign free", prepare_block, {a_retain_free, b_free, recall}},
+	{"retain, foreign free the short way", prepare_warm, {a_retain_free, b_free, recall}},
 	{"retain, foreign free, the daemon killed", prepare_block, {a_retain_free, b_free}, .crashes = 1},
 	{"free by request, refill, recall", prepare_block, {a_alloc_free_flush, b_refill, c_free_by_request}},
 	{"free by request, the daemon killed", prepare_block, {NULL, b_refill, c_free_by_request}, .crashes = 1},
 	{"two foreign frees of one block", prepare_block, {NULL, b_free_twice, c_free_alloc}},
+	{"two foreign frees of one block, one the short way", prepare_warm, {NULL, b_free_twice, c_free_alloc}},
 	{"leases", prepare_nothing, {a_lease, b_lease, recall}},
 	{"leases, the daemon killed", prepare_nothing, {a_lease, b_lease}, .crashes = 1},
 	{"refill, recall, the daemon killed twice", prepare_slab, {a_alloc, NULL, recall}, .crashes = 2},
