@@ -241,11 +241,14 @@ static int find(struct request *request, bool has_name, ProtobufCBinaryData name
 static int refuse_find(struct request *request, int result, const char *asked, bool has_name, ProtobufCBinaryData name,
 		       bool has_id, uint64_t id)
 {
+	struct status status = status_of(result);
+
 	if (result == REGISTRY_E_UNRECOVERED && has_name)
-		return request_refuse_status(request, status_of(result), "%s \"%.*s\"", asked, (int)name.len,
-					     (const char *)name.data);
+		return request_refuse(request, status.error, "%s: there is a pool \"%.*s\", but %s; %s", asked,
+				      (int)name.len, (const char *)name.data, status.wrong, status.advice);
 	if (result == REGISTRY_E_UNRECOVERED)
-		return request_refuse_status(request, status_of(result), "%s %llu", asked, (unsigned long long)id);
+		return request_refuse(request, status.error, "%s: there is a pool %llu, but %s; %s", asked,
+				      (unsigned long long)id, status.wrong, status.advice);
 	if (has_name)
 		return request_refuse_name(request, asked, name);
 	if (!has_id)
