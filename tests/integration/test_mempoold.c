@@ -386,7 +386,7 @@ static void test_mempoold_offline_check_finds_damage(void **state)
 	assert_int_equal(daemon_start(d, NULL), 0); /* the others come up */
 	assert_int_equal(daemon_log_count(d, "pool \"frames\" cannot be recovered"), 1);
 	assert_int_equal(open_pool(d, "good"), 0);
-	assert_int_equal(open_pool(d, "frames"), -ENOENT);
+	assert_int_equal(open_pool(d, "frames"), -EBADMSG);
 	assert_int_equal(daemon_stop(d), 0);
 }
 
