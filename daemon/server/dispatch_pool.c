@@ -347,7 +347,7 @@ int run_close_pool(struct request *request)
 static void describe_warning(const struct pool_warning *warning, const char *label, char *out, size_t n_bytes)
 {
 	size_t n = (size_t)snprintf(out, n_bytes, "%s was destroyed with %llu live block%s, %s", label,
-				    (unsigned long long)warning->n_blocks, warning->n_blocks == 1 ? "" : "s",
+				    (unsigned long long)warning->n_blocks, plural(warning->n_blocks),
 				    size_text(warning->n_bytes).text);
 
 	for (uint32_t i = 0; i < warning->n_holders && n < n_bytes; i++) {

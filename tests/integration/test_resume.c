@@ -269,7 +269,7 @@ static void test_resume_death_while_the_daemon_was_down_is_seen_at_start(void **
 	close(ends[1]);
 	assert_int_equal(daemon_start(d, NULL), 0);
 	assert_int_equal(daemon_log_count(d, "brought back after a kill: 2 pools with 2 blocks"), 1);
-	assert_int_equal(daemon_wait_log(d, "ended with 1 blocks, 3008 bytes, in pool \"shared\""), 0);
+	assert_int_equal(daemon_wait_log(d, "ended with 1 block, 3008 bytes, in pool \"shared\""), 0);
 	assert_int_equal(client_resume(&client), 0);
 	assert_int_equal(n_blocks(&client, pool), 1);
 	expect_sound(&client, pool);
