@@ -208,7 +208,7 @@ static void draw_holder(const struct canvas *canvas, uint32_t index)
 	draw_swatch(canvas, index + 1);
 	if (holder->session)
 		snprintf(who, sizeof(who), "%s (pid %d, session %" PRIu64 ")", command, holder->pid, holder->session);
-	say(canvas, 3, 4, " %s: %" PRIu64 " block%s, %s%s", who, holder->blocks, holder->blocks == 1 ? "" : "s",
+	say(canvas, 3, 4, " %s: %" PRIu64 " block%s, %s%s", who, holder->blocks, plural(holder->blocks),
 	    size_text(holder->bytes).text, age);
 }
 
@@ -251,7 +251,7 @@ static void draw_head(const struct canvas *canvas)
 	say(canvas, 0, 2, "%s: %s of %s used (%.1f %%), %" PRIu64 " block%s, %" PRIu64 " other session%s",
 	    canvas->pool->label, size_text(stats->used).text, size_text(stats->total).text,
 	    stats->total ? 100.0 * (double)stats->used / (double)stats->total : 0.0, stats->allocations,
-	    stats->allocations == 1 ? "" : "s", n_others, n_others == 1 ? "" : "s");
+	    plural(stats->allocations), n_others, plural(n_others));
 }
 
 static void draw_figures(const struct canvas *canvas)

@@ -104,9 +104,10 @@ static int check_pool(struct study *study, const struct directory_pool *record, 
 	n = print_faults(record, pool);
 	pool_stats(pool, &stats);
 	if (!n)
-		printf("%s: %" PRIu64 " blocks, %" PRIu64 " of %" PRIu64 " bytes used, %" PRIu64
-		       " sessions: no faults\n",
-		       label_of(record).text, stats.allocations, stats.used, stats.total, stats.sessions);
+		printf("%s: %" PRIu64 " block%s, %" PRIu64 " of %" PRIu64 " bytes used, %" PRIu64
+		       " session%s: no faults\n",
+		       label_of(record).text, stats.allocations, plural(stats.allocations), stats.used, stats.total,
+		       stats.sessions, plural(stats.sessions));
 	*n_faultsp += n;
 	pool_keep(pool);
 	return EXIT_DONE;
@@ -127,11 +128,11 @@ static int check(struct study *study, const char *name)
 		code = code ? code : failed;
 	}
 	if (n_faults)
-		printf("%" PRIu32 " fault%s in %" PRIu32 " pool%s checked%s\n", n_faults, n_faults == 1 ? "" : "s",
-		       n_pools, n_pools == 1 ? "" : "s",
+		printf("%" PRIu32 " fault%s in %" PRIu32 " pool%s checked%s\n", n_faults, plural(n_faults), n_pools,
+		       plural(n_pools),
 		       study_is_live(study) ? "; a daemon is at work, so they may be operations half done" : "");
 	else if (!code)
-		printf("%" PRIu32 " pool%s checked: no faults\n", n_pools, n_pools == 1 ? "" : "s");
+		printf("%" PRIu32 " pool%s checked: no faults\n", n_pools, plural(n_pools));
 	return n_faults ? EXIT_CORRUPT : code;
 }
 

@@ -1,7 +1,7 @@
 #pragma once
 // SPDX-License-Identifier: MIT
 /*
- * util - the few words that every layer uses: scope cleanup, checked sizes, powers of two
+ * util - the few words that every layer uses: scope cleanup, checked sizes, powers of two, plurals
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -11,6 +11,12 @@
 #define MUST_CHECK     __attribute__((warn_unused_result))
 #define PRINTF(fmt, a) __attribute__((format(printf, fmt, a)))
 #define N_ELEMENTS(a)  (sizeof(a) / sizeof((a)[0]))
+
+/** plural() - what a noun ends with behind @n */
+static inline const char *plural(uint64_t n)
+{
+	return n == 1 ? "" : "s";
+}
 
 /** range_fits() - whether [offset, offset + n_bytes) lies inside [0, limit_bytes); cannot wrap */
 static inline bool range_fits(uint64_t offset, uint64_t n_bytes, uint64_t limit_bytes)

@@ -105,13 +105,11 @@ static enum exit_code check_all(struct ctl *ctl, struct findings *findings)
 
 static void print_verdict(const struct findings *findings)
 {
-	const char *plural = findings->n_pools == 1 ? "" : "s";
-
 	if (findings->n_faults)
-		printf("%zu fault%s in %zu pool%s checked\n", findings->n_faults, findings->n_faults == 1 ? "" : "s",
-		       findings->n_pools, plural);
+		printf("%zu fault%s in %zu pool%s checked\n", findings->n_faults, plural(findings->n_faults),
+		       findings->n_pools, plural(findings->n_pools));
 	else
-		printf("%zu pool%s checked: no faults\n", findings->n_pools, plural);
+		printf("%zu pool%s checked: no faults\n", findings->n_pools, plural(findings->n_pools));
 }
 
 static enum exit_code check_run(struct ctl *ctl, int argc, char *argv[])

@@ -39,7 +39,7 @@ static enum exit_code free_run(struct ctl *ctl, int argc, char *argv[])
 	if (ctl->json)
 		emit_document(json_pack("{s:i}", "freed", n_freed));
 	else
-		printf("freed %d block%s\n", n_freed, n_freed == 1 ? "" : "s");
+		printf("freed %d block%s\n", n_freed, plural((uint64_t)n_freed));
 	free(offsets);
 	mempool_pool_close(pool);
 	return code;

@@ -4,6 +4,7 @@
 
 #include "ctl/stats.h"
 #include "ctl/units.h"
+#include "proto/util.h"
 
 #define BAR_COLUMNS 32
 
@@ -49,7 +50,7 @@ void stats_print_pool(FILE *out, const char *name, const struct mempool_stats *s
 
 	fprintf(out, "%s%s%s  %s", look.bold ? "\033[1m" : "", name, look.bold ? "\033[0m" : "",
 		size_format(stats->total, a));
-	fprintf(out, ", %s other session%s\n", count_format(n_others, a), n_others == 1 ? "" : "s");
+	fprintf(out, ", %s other session%s\n", count_format(n_others, a), plural(n_others));
 	fputs("  used       ", out);
 	stats_bar(out, used, BAR_COLUMNS, look.unicode);
 	fprintf(out, " %s, %.1f %% (peak %s)\n", size_format(stats->used, a), used * 100,
@@ -63,7 +64,7 @@ void stats_print_pool(FILE *out, const char *name, const struct mempool_stats *s
 	stats_bar(out, share_of(stats->backed, stats->total), BAR_COLUMNS, look.unicode);
 	fprintf(out, " %s of memory\n", size_format(stats->backed, a));
 	fprintf(out, "  free       %s in %s gap%s, the largest %s; fragmentation %.1f %%\n",
-		size_format(stats->free, a), count_format(stats->gaps, b), stats->gaps == 1 ? "" : "s",
+		size_format(stats->free, a), count_format(stats->gaps, b), plural(stats->gaps),
 		size_format(stats->largest_free, (char[UNITS_TEXT_BYTES]){0}), stats->fragmentation * 100);
 	fprintf(out, "  blocks     %s live, %s asked for\n", count_format(stats->allocations, a),
 		size_format(stats->requested, b));
@@ -83,9 +84,9 @@ void stats_print_line(FILE *out, const char *name, const struct mempool_stats *s
 
 	if (localtime_r(&now, &local))
 		strftime(clock, sizeof(clock), "%H:%M:%S", &local);
-	fprintf(out, "%s %s: %s of %s used (%.1f %%), %s blocks", clock, name, size_format(stats->used, used),
+	fprintf(out, "%s %s: %s of %s used (%.1f %%), %s block%s", clock, name, size_format(stats->used, used),
 		size_format(stats->total, total), share_of(stats->used, stats->total) * 100,
-		count_format(stats->allocations, blocks));
+		count_format(stats->allocations, blocks), plural(stats->allocations));
 	if (rates->known)
 		fprintf(out, ", %s alloc/s, %s free/s", count_format((uint64_t)(rates->alloc + 0.5), allocs),
 			count_format((uint64_t)(rates->free + 0.5), frees));
@@ -110,12 +111,14 @@ static void print_recoveries(FILE *out, const struct mempool_daemon_info *info)
 		struct tm tm;
 
 		strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S", localtime_r(&time, &tm));
-		fprintf(out, "  %s after a %s: %s pools, %s blocks, %s, %s sessions, in %.1f ms", when,
-			recovery->stopped ? "stop" : "kill", count_format(recovery->pools, a),
-			count_format(recovery->blocks, b), size_format(recovery->bytes, c),
-			count_format(recovery->sessions, d), (double)recovery->took_us / 1e3);
+		fprintf(out, "  %s after a %s: %s pool%s, %s block%s, %s, %s session%s, in %.1f ms", when,
+			recovery->stopped ? "stop" : "kill", count_format(recovery->pools, a), plural(recovery->pools),
+			count_format(recovery->blocks, b), plural(recovery->blocks), size_format(recovery->bytes, c),
+			count_format(recovery->sessions, d), plural(recovery->sessions),
+			(double)recovery->took_us / 1e3);
 		if (recovery->refused)
-			fprintf(out, "; %s pools could not be recovered", count_format(recovery->refused, a));
+			fprintf(out, "; %s pool%s could not be recovered", count_format(recovery->refused, a),
+				plural(recovery->refused));
 		fputc('\n', out);
 	}
 }
@@ -124,9 +127,9 @@ void stats_print_daemon(FILE *out, const struct mempool_daemon_info *info, struc
 {
 	char a[UNITS_TEXT_BYTES], b[UNITS_TEXT_BYTES], c[UNITS_TEXT_BYTES], d[UNITS_TEXT_BYTES];
 
-	fprintf(out, "%smempoold %s%s  pid %d, instance %s, up %s, %s recoveries\n", look.bold ? "\033[1m" : "",
-		info->version, look.bold ? "\033[0m" : "", (int)info->pid, info->instance, age_format(info->uptime, a),
-		count_format(info->recoveries, b));
+	fprintf(out, "%smempoold %s%s  pid %d, instance %s, up %s, %s %s\n", look.bold ? "\033[1m" : "", info->version,
+		look.bold ? "\033[0m" : "", (int)info->pid, info->instance, age_format(info->uptime, a),
+		count_format(info->recoveries, b), info->recoveries == 1 ? "recovery" : "recoveries");
 	fputs("  connections of each loop: ", out);
 	for (uint32_t i = 0; i < info->n_loops && i < 64; i++)
 		fprintf(out, "%s%" PRIu32, i ? ", " : "", info->loop_connections[i]);

@@ -440,10 +440,10 @@ static void put_sums(struct pen *pen, const struct top_look *look)
 		allocs += look->pools[i].rates.known ? look->pools[i].rates.alloc : 0;
 		frees += look->pools[i].rates.known ? look->pools[i].rates.free : 0;
 	}
-	pen_print(pen, "%zu pool%s, %s of %s used; ", look->n_pools, look->n_pools == 1 ? "" : "s",
+	pen_print(pen, "%zu pool%s, %s of %s used; ", look->n_pools, plural(look->n_pools),
 		  size_format(used_bytes, used), size_format(total_bytes, total));
 	if (pen->screen->columns >= 60)
-		pen_print(pen, "%zu session%s; ", look->n_all_sessions, look->n_all_sessions == 1 ? "" : "s");
+		pen_print(pen, "%zu session%s; ", look->n_all_sessions, plural(look->n_all_sessions));
 	pen_print(pen, "%s alloc/s, %s free/s", count_format((uint64_t)(allocs + 0.5), alloc),
 		  count_format((uint64_t)(frees + 0.5), freed));
 }

@@ -9,6 +9,7 @@
 
 #include "ctl/units.h"
 #include "ctl/viz_picture.h"
+#include "proto/util.h"
 
 #define MARGIN	  20
 #define MAP_X	  112
@@ -86,11 +87,6 @@ const char *viz_time(const struct viz_picture *picture, char *out, size_t n_byte
 	if (!localtime_r(&picture->taken, &local) || !strftime(out, n_bytes, "%Y-%m-%d %H:%M:%S %z", &local))
 		snprintf(out, n_bytes, "%lld", (long long)picture->taken);
 	return out;
-}
-
-static const char *plural(uint64_t n)
-{
-	return n == 1 ? "" : "s";
 }
 
 static void summary(FILE *out, const struct viz_map *map, const struct mempool_stats *stats)

@@ -24,7 +24,7 @@ static int refuse_alloc(struct request *request, int result, struct pool *pool, 
 	char sentence[SENTENCE_BYTES];
 
 	if (result != POOL_E_FULL && result != POOL_E_UNBACKED)
-		return request_refuse_pool(request, result, pool, "allocating %llu bytes", (llu)size);
+		return request_refuse_pool(request, result, pool, "allocating %llu byte%s", (llu)size, plural(size));
 	pool_explain_full(pool, result, size, alignment, sentence, sizeof(sentence));
 	return request_refuse(request, status_of_pool((enum pool_outcome)result).error, "%s", sentence);
 }
@@ -85,8 +85,8 @@ int run_realloc(struct request *request)
 	if (r == POOL_E_FULL || r == POOL_E_UNBACKED)
 		return refuse_alloc(request, r, member->pool, message->size, 0);
 	if (r)
-		return request_refuse_pool(request, r, member->pool, "making 0x%llx %llu bytes long",
-					   (llu)message->offset, (llu)message->size);
+		return request_refuse_pool(request, r, member->pool, "making 0x%llx %llu byte%s long",
+					   (llu)message->offset, (llu)message->size, plural(message->size));
 	WIRE_SET(&answer, offset, block.offset);
 	WIRE_SET(&answer, size, block.size);
 	WIRE_SET(&answer, old_size, block.old_size);
@@ -163,11 +163,12 @@ int run_free_batch(struct request *request)
 		return refuse_batch(request, batch->n_offsets);
 	first = pool_free_batch(member, batch->n_offsets, batch->offsets, failed, &n_failed);
 	if (first == POOL_E_DESTROYED)
-		return request_refuse_pool(request, first, member->pool, "freeing %zu blocks", batch->n_offsets);
+		return request_refuse_pool(request, first, member->pool, "freeing %zu block%s", batch->n_offsets,
+					   plural(batch->n_offsets));
 	if (first) {
 		status = first < 0 ? status_of_errno(first) : status_of_pool((enum pool_outcome)first);
-		snprintf(asked, sizeof(asked), "freeing %zu of %zu blocks, the first 0x%llx", n_failed,
-			 batch->n_offsets, (llu)failed[0]);
+		snprintf(asked, sizeof(asked), "freeing %zu of %zu block%s, the first 0x%llx", n_failed,
+			 batch->n_offsets, plural(batch->n_offsets), (llu)failed[0]);
 		status_sentence(status, asked, sentence, sizeof(sentence));
 		WIRE_SET(&request->reply, status, status.error);
 		request->reply.message = sentence;

@@ -241,11 +241,14 @@ static int find(struct request *request, bool has_name, ProtobufCBinaryData name
 static int refuse_find(struct request *request, int result, const char *asked, bool has_name, ProtobufCBinaryData name,
 		       bool has_id, uint64_t id)
 {
+	struct status status = status_of(result);
+
 	if (result == REGISTRY_E_UNRECOVERED && has_name)
-		return request_refuse_status(request, status_of(result), "%s \"%.*s\"", asked, (int)name.len,
-					     (const char *)name.data);
+		return request_refuse(request, status.error, "%s: there is a pool \"%.*s\", but %s; %s", asked,
+				      (int)name.len, (const char *)name.data, status.wrong, status.advice);
 	if (result == REGISTRY_E_UNRECOVERED)
-		return request_refuse_status(request, status_of(result), "%s %llu", asked, (unsigned long long)id);
+		return request_refuse(request, status.error, "%s: there is a pool %llu, but %s; %s", asked,
+				      (unsigned long long)id, status.wrong, status.advice);
 	if (has_name)
 		return request_refuse_name(request, asked, name);
 	if (!has_id)
@@ -344,7 +347,7 @@ int run_close_pool(struct request *request)
 static void describe_warning(const struct pool_warning *warning, const char *label, char *out, size_t n_bytes)
 {
 	size_t n = (size_t)snprintf(out, n_bytes, "%s was destroyed with %llu live block%s, %s", label,
-				    (unsigned long long)warning->n_blocks, warning->n_blocks == 1 ? "" : "s",
+				    (unsigned long long)warning->n_blocks, plural(warning->n_blocks),
 				    size_text(warning->n_bytes).text);
 
 	for (uint32_t i = 0; i < warning->n_holders && n < n_bytes; i++) {

@@ -371,9 +371,8 @@ int run_list_sessions(struct request *request)
 	struct pool *only = NULL;
 	int r;
 
-	if (list->has_name && (!name_is_valid(list->name.data, list->name.len) ||
-			       registry_find(services->registry, list->name.data, list->name.len, &only)))
-		return request_refuse_name(request, "listing sessions", list->name);
+	if (list->has_name && !request_find_pool(request, "listing sessions", true, list->name, false, 0, &only, &r))
+		return r;
 	page = malloc(sizeof(*page));
 	if (page) {
 		page->n = sessions_list(services->sessions, only, list->after_session, list->after_pool, page->rows,

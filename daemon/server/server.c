@@ -112,12 +112,13 @@ static void log_recovery(const struct server *server)
 
 	if (recovery->n_pools || recovery->n_sessions || recovery->n_refused)
 		log_line(LOG_LEVEL_INFO,
-			 "brought back after a %s: %llu pools with %llu blocks, %llu bytes, and %llu sessions, in "
+			 "brought back after a %s: %llu pool%s with %llu block%s, %llu byte%s, and %llu session%s, in "
 			 "%llu.%03llu ms",
 			 recovery->was_stopped ? "stop" : "kill", (unsigned long long)recovery->n_pools,
-			 (unsigned long long)recovery->n_blocks, (unsigned long long)recovery->n_bytes,
-			 (unsigned long long)recovery->n_sessions, (unsigned long long)recovery->took_us / 1000,
-			 (unsigned long long)recovery->took_us % 1000);
+			 plural(recovery->n_pools), (unsigned long long)recovery->n_blocks, plural(recovery->n_blocks),
+			 (unsigned long long)recovery->n_bytes, plural(recovery->n_bytes),
+			 (unsigned long long)recovery->n_sessions, plural(recovery->n_sessions),
+			 (unsigned long long)recovery->took_us / 1000, (unsigned long long)recovery->took_us % 1000);
 }
 
 static int start_registry(struct server *server)
@@ -314,8 +315,8 @@ int server_new(struct server **serverp, const struct server_config *config)
 		return r;
 	}
 	server->is_serving = true;
-	log_line(LOG_LEVEL_INFO, "instance %s serves %s with %u loops", server->instance, server->socket_path,
-		 server->n_loops);
+	log_line(LOG_LEVEL_INFO, "instance %s serves %s with %u loop%s", server->instance, server->socket_path,
+		 server->n_loops, plural(server->n_loops));
 	*serverp = server;
 	return 0;
 }
@@ -386,9 +387,10 @@ static void close_registry(struct server *server)
 	registry_figures(server->registry, &kept);
 	if (server->is_serving && (kept.n_pools || kept.n_sessions))
 		log_line(LOG_LEVEL_INFO,
-			 "kept for the next start: %llu pools with %llu blocks, %llu bytes, and %llu sessions",
-			 (unsigned long long)kept.n_pools, (unsigned long long)kept.n_blocks,
-			 (unsigned long long)kept.n_bytes, (unsigned long long)kept.n_sessions);
+			 "kept for the next start: %llu pool%s with %llu block%s, %llu byte%s, and %llu session%s",
+			 (unsigned long long)kept.n_pools, plural(kept.n_pools), (unsigned long long)kept.n_blocks,
+			 plural(kept.n_blocks), (unsigned long long)kept.n_bytes, plural(kept.n_bytes),
+			 (unsigned long long)kept.n_sessions, plural(kept.n_sessions));
 	registry_keep(server->registry);
 }
 

@@ -440,10 +440,10 @@ static void log_leak(const struct session *session, const struct pool_options *o
 		snprintf(age, sizeof(age), ", the oldest %llu s old",
 			 (unsigned long long)(now_s > oldest_s ? now_s - oldest_s : 0));
 	log_line(LOG_LEVEL_WARNING,
-		 "pid %d (%s), session %llu: ended with %llu blocks, %llu bytes, in pool \"%.*s\"%s: freed",
+		 "pid %d (%s), session %llu: ended with %llu block%s, %llu byte%s, in pool \"%.*s\"%s: freed",
 		 session->identity.pid, session->identity.command, (unsigned long long)session->identity.session,
-		 (unsigned long long)report->n_blocks, (unsigned long long)report->n_bytes, (int)options->n_name_bytes,
-		 options->name, age);
+		 (unsigned long long)report->n_blocks, plural(report->n_blocks), (unsigned long long)report->n_bytes,
+		 plural(report->n_bytes), (int)options->n_name_bytes, options->name, age);
 }
 
 static void end_membership(struct session *session, uint32_t i)

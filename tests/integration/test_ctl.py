@@ -9,151 +9,22 @@ import fcntl
 import glob
 import json
 import os
-import pty
 import re
-import select
 import signal
 import socket
 import struct
 import subprocess
-import sys
-import tempfile
 import termios
 import time
 import unittest
 import xml.etree.ElementTree
 import zlib
 
-MEMPOOLD, MEMPOOLCTL = sys.argv[1], sys.argv[2]
-PATIENCE_S = 60  # generous for a sanitizer on a busy machine
+from ctl_world import (CORRUPT, DONE, FULL, MEMPOOLCTL, NO_DAEMON, NO_POOL, NOT_ALLOWED, OTHER, PATIENCE_S, TIMED_OUT, USAGE,
+                       Base, Daemon, Terminal, ctl, environment, run)
+
 STATS = {"total", "used", "requested", "free", "largest_free", "leased_idle", "backed", "peak_used", "allocations", "gaps",
          "sessions", "alloc_total", "free_total", "failed_total", "fragmentation"}
-DONE, OTHER, USAGE, NO_DAEMON, NO_POOL, FULL, NOT_ALLOWED, CORRUPT, TIMED_OUT = 0, 1, 2, 3, 4, 5, 6, 7, 124
-
-
-class Result:
-    def __init__(self, args, process):
-        self.args, self.code, self.out, self.err = args, process.returncode, process.stdout, process.stderr
-
-    def __repr__(self):
-        return f"mempoolctl {' '.join(self.args)}: exit {self.code}\n{self.out}{self.err}"
-
-
-def environment(**extra):
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("MEMPOOL", "XDG", "LC_", "LANG", "NO_COLOR", "COLUMNS"))}
-    return {**env, "LC_ALL": "C.UTF-8", "TERM": "xterm", **extra}
-
-
-def ctl(*args, user=None, **extra):
-    """Runs mempoolctl; what it prints is text, and no command leaves a line of noise."""
-    process = subprocess.run([MEMPOOLCTL, *args], env=environment(**extra), stdin=subprocess.DEVNULL, capture_output=True,
-                             text=True, timeout=PATIENCE_S, user=user, group=user, extra_groups=[] if user else None)
-    return Result(args, process)
-
-
-class Daemon:
-    def __init__(self):
-        self.dir = tempfile.TemporaryDirectory(prefix="mempool-ctl-")
-        os.chmod(self.dir.name, 0o755)
-        self.socket = os.path.join(self.dir.name, "sock")
-        self.instance = f"test-ctl-{os.getpid()}-{os.path.basename(self.dir.name)}"
-        self.log = open(os.path.join(self.dir.name, "log"), "w+")
-        self.process = subprocess.Popen([MEMPOOLD, "--socket", self.socket, "--instance", self.instance, "--ephemeral"],
-                                        stdin=subprocess.DEVNULL, stderr=self.log)
-        end = time.monotonic() + PATIENCE_S
-        while True:  # connect() itself tells when the daemon is there; the pause only spares the processor
-            try:
-                with socket.socket(socket.AF_UNIX) as s:
-                    s.connect(self.socket)
-                    return
-            except OSError:
-                if self.process.poll() is not None or time.monotonic() > end:
-                    self.stop()
-                    raise SystemExit("mempoold did not start:\n" + open(self.log.name).read())
-                select.select([], [], [], 0.01)
-
-    def objects(self):
-        return glob.glob(f"/dev/shm/mempool.{self.instance}.*")
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(PATIENCE_S)
-
-
-class Terminal:
-    """mempoolctl on a terminal of 100 columns; read() until it ends."""
-
-    def __init__(self, *args, **extra):
-        pid, self.fd = pty.fork()
-        if not pid:
-            os.execve(MEMPOOLCTL, [MEMPOOLCTL, *args], environment(**extra))
-        self.pid = pid
-        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
-
-    def read(self, until=None):
-        data = b""
-        end = time.monotonic() + PATIENCE_S
-        while until is None or until not in data:
-            if time.monotonic() > end:
-                raise AssertionError(f"no {until!r} in {data[-4096:]!r}")
-            if not select.select([self.fd], [], [], PATIENCE_S)[0]:
-                raise AssertionError(f"silent after {data!r}")
-            try:
-                part = os.read(self.fd, 65536)
-            except OSError as error:  # how a pty says that the other side is closed
-                if error.errno != errno.EIO:
-                    raise
-                part = b""
-            if not part:
-                break
-            data += part
-        return data
-
-    def end(self):
-        _, status = os.waitpid(self.pid, 0)
-        os.close(self.fd)
-        return os.waitstatus_to_exitcode(status)
-
-
-class Base(unittest.TestCase):
-    n_pools = 0
-
-    def ctl(self, *args, code=DONE, **options):
-        result = ctl("--socket", daemon.socket, *args, **options)
-        self.assertEqual(result.code, code, result)
-        if code:
-            self.assert_one_line(result)
-        return result
-
-    def json(self, *args, **options):
-        result = self.ctl(*args, "--json", **options)
-        self.assertEqual(result.out.count("\n"), 1, result)
-        return json.loads(result.out)
-
-    def assert_one_line(self, result):
-        self.assertRegex(result.err, r"\A[^\n]+\n\Z", result)
-
-    def refused(self, *args, code, says, **options):
-        """The same failure as text and as JSON; @says is a pattern of its line."""
-        result = self.ctl(*args, code=code, **options)
-        self.assertTrue(result.err.startswith("mempoolctl: "), result)
-        self.assertRegex(result.err, says)
-        result = self.ctl("--json", *args, code=code, **options)
-        error = json.loads(result.err)["error"]
-        self.assertEqual(set(error), {"errno", "message"})
-        self.assertGreater(error["errno"], 0)
-        self.assertRegex(error["message"], says)
-        return error
-
-    def pool(self, size="1M", *args):
-        Base.n_pools += 1
-        name = f"p{Base.n_pools}.{self._testMethodName[5:][:40]}"
-        self.ctl("create", name, "--size", size, *args)
-        self.addCleanup(ctl, "--socket", daemon.socket, "destroy", name)
-        return name
-
-    def offsets(self, *args):
-        return self.json(*args)["offsets"]
 
 
 class WithoutADaemon(Base):
@@ -904,21 +775,15 @@ class Top(Base):
         top = self.start(mortal)
         try:
             top.read(until=b"ALLOC/S")
-            mortal.process.kill()
-            mortal.process.wait(PATIENCE_S)
+            mortal.kill()
             top.read(until=b"reconnecting")
-            mortal.process = subprocess.Popen([MEMPOOLD, "--socket", mortal.socket, "--instance", mortal.instance, "--ephemeral"],
-                                              stdin=subprocess.DEVNULL, stderr=mortal.log)
+            mortal.start()
             top.read(until=b"alloc/s")  # the line of sums is back
             os.write(top.fd, b"q")
             top.read()
             self.assertEqual(top.end(), DONE)
         finally:
-            mortal.stop()
-            for path in mortal.objects() + glob.glob(f"/dev/shm/mempool.{mortal.instance}"):
-                os.unlink(path)
-            mortal.log.close()
-            mortal.dir.cleanup()
+            mortal.discard()
 
     def test_top_says_which_terminal_it_does_not_know(self):
         top = self.start(TERM="no-such-terminal")
@@ -926,12 +791,5 @@ class Top(Base):
         self.assertEqual(top.end(), OTHER)
 
 
-daemon = Daemon()
-try:
-    program = unittest.main(argv=[sys.argv[0], *sys.argv[3:]], exit=False, verbosity=2)
-finally:
-    code = daemon.stop()
-left = daemon.objects()
-if code or left:
-    print(f"mempoold ended with {code} and left {left}\n" + open(daemon.log.name).read(), file=sys.stderr)
-sys.exit(0 if program.result.wasSuccessful() and not code and not left else 1)
+daemon = Base.daemon = Daemon()
+run(daemon)
