@@ -100,15 +100,15 @@ struct status status_of_registry(enum registry_outcome outcome)
 			"mode 0600 and one link",
 			"find out who made it and remove it, or choose another --instance"};
 	case REGISTRY_E_UNRECOVERED:
-		return (struct status){
-			-EBADMSG, "it could not be recovered when the daemon started",
-			"the daemon's log says why: mend it and start the daemon again, or have root or the daemon's user destroy "
-			"it by its name"};
+		return (struct status){-EBADMSG, "it could not be recovered when the daemon started",
+				       "the daemon's log says why: mend it and start the daemon again, or have root or "
+				       "the daemon's user destroy "
+				       "it by its name"};
 	case REGISTRY_E_NAME_KEPT:
-		return (struct status){
-			-EEXIST, "a pool of that name could not be recovered when the daemon started",
-			"the daemon's log says why: mend it and start the daemon again, have root or the daemon's user destroy "
-			"it, or choose another name"};
+		return (struct status){-EEXIST, "a pool of that name could not be recovered when the daemon started",
+				       "the daemon's log says why: mend it and start the daemon again, have root or "
+				       "the daemon's user destroy "
+				       "it, or choose another name"};
 	case REGISTRY_OUTCOME_N:
 		break;
 	case REGISTRY_E_NOT_ALLOWED:
