@@ -267,6 +267,9 @@ static void d_hole_recall(void)
 }
 
 static const struct scenario scenarios[] = {
+	{"large: alloc, recall, the id in another shape", prepare_large, {a_large, b_other_shape, recall}},
+	{"large: alloc, recall", prepare_large, {a_large_keep, NULL, recall}},
+	{"a hole in the segment", prepare_hole, {NULL, NULL, d_hole_recall}},
 	{"owner, foreign free, recall", prepare_block, {a_alloc_free_flush, b_free_flush, recall}},
 	{"owner, foreign free, recall, the short way", prepare_warm, {a_free_flush, b_free_other_flush, recall}},
 	{"first fill, recall, the id in another shape", prepare_slab, {a_refill, b_other_shape, recall}},
@@ -312,9 +315,6 @@ static const struct scenario scenarios[] = {
 	 {a_alloc_free_flush, b_take_free, end_a},
 	 .kills = 1u << A,
 	 .crashes = 1},
-	{"large: alloc, recall, the id in another shape", prepare_large, {a_large, b_other_shape, recall}},
-	{"large: alloc, recall", prepare_large, {a_large_keep, NULL, recall}},
-	{"a hole in the segment", prepare_hole, {NULL, NULL, d_hole_recall}},
 };
 
 int main(int argc, char **argv)
