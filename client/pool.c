@@ -159,7 +159,6 @@ static void wait_for_calls(struct mempool_pool *pool)
 		futex(&pool->n_running, FUTEX_WAIT, n);
 		n = atomic_load_explicit(&pool->n_running, memory_order_acquire);
 	}
-	atomic_thread_fence(memory_order_acquire);
 }
 
 /* The daemon keeps the membership until the session ends: blocks stay, and so a second open is the same one. */

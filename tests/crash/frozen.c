@@ -49,7 +49,7 @@ static void add_range(struct watched *object, size_t begin, size_t end)
 
 static struct ledger_shape tables_of(const struct ledger_header *header)
 {
-	switch (header->kind) {
+	switch ((uint64_t)header->kind) {
 	case LEDGER_POOL:
 		return pool_shape(header->max_bytes);
 	case LEDGER_REGISTRY:
