@@ -40,6 +40,23 @@ extern enum lease_rule lease_test_without;
 #define LEASE_RULE(rule)     true
 #endif
 
+/*
+ * What was done to a slot is seen by whoever gets its memory next, also if that was by way of the daemon: it reads the word that is
+ * stored here, and answers another's request. A sanitizer knows nothing of the daemon; a test of threads with sessions of
+ * their own defines this to tell it.
+ */
+#ifdef __has_feature
+#if __has_feature(thread_sanitizer)
+#define __SANITIZE_THREAD__ /* as gcc does by itself */
+#endif
+#endif
+#ifdef __SANITIZE_THREAD__
+void lease_was_given(void) __attribute__((weak));
+#define LEASE_GIVEN() (lease_was_given ? lease_was_given() : (void)0)
+#else
+#define LEASE_GIVEN() ((void)0)
+#endif
+
 /* ---- words ---- */
 
 /** lease_word_peek() - what the owner of a slot sees of its own stores, or a first look that a CAS will confirm */
@@ -81,6 +98,7 @@ static inline void lease_word_keep(_Atomic uint16_t *word, uint16_t value)
 static inline void lease_word_give(_Atomic uint16_t *word)
 {
 	LEASE_STEP("word give", word);
+	LEASE_GIVEN();
 	atomic_store_explicit(word, LEASE_FREE, memory_order_release);
 }
 
@@ -88,6 +106,7 @@ static inline void lease_word_give(_Atomic uint16_t *word)
 static inline bool lease_word_swap(_Atomic uint16_t *word, uint16_t from, uint16_t to)
 {
 	LEASE_STEP("word swap", word);
+	LEASE_GIVEN();
 	return atomic_compare_exchange_strong_explicit(word, &from, to, memory_order_acq_rel, memory_order_acquire);
 }
 

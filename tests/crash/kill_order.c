@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: MIT
-/* What was done before a request was sent was done before the answer to any that was sent later: the daemon sees to that. */
+/*
+ * What was done before a request was sent, or before a slot's word was given up, was done before the answer to any request that was
+ * sent later: the daemon sees to that.
+ */
 #include <sys/socket.h>
+
+#include "proto/lease_word.h"
 
 void __tsan_acquire(void *at);
 void __tsan_release(void *at);
@@ -15,6 +20,11 @@ ssize_t __wrap_send(int fd, const void *data, size_t n_bytes, int flags)
 {
 	__tsan_release(&order);
 	return __real_send(fd, data, n_bytes, flags);
+}
+
+void lease_was_given(void)
+{
+	__tsan_release(&order);
 }
 
 ssize_t __wrap_recvmsg(int fd, struct msghdr *message, int flags)
