@@ -359,17 +359,16 @@ static double work_hand_over(unsigned id)
 
 static double (*work)(unsigned id);
 
+static cpu_set_t cores; /* those that we may use, before anybody is pinned */
+
 static void pin(unsigned id)
 {
-	cpu_set_t all, one;
-	int nth;
+	int nth = (int)id % CPU_COUNT(&cores);
+	cpu_set_t one;
 
-	if (sched_getaffinity(0, sizeof(all), &all))
-		return;
-	nth = (int)id % CPU_COUNT(&all);
 	CPU_ZERO(&one);
 	for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-		if (CPU_ISSET(cpu, &all) && !nth--)
+		if (CPU_ISSET(cpu, &cores) && !nth--)
 			CPU_SET(cpu, &one);
 	}
 	(void)sched_setaffinity(0, sizeof(one), &one); /* else the scheduler decides */
@@ -476,6 +475,8 @@ int main(int argc, char *argv[])
 {
 	double result;
 
+	if (sched_getaffinity(0, sizeof(cores), &cores))
+		fail("sched_getaffinity");
 	pin(1); /* the first core is where a machine's interrupts go */
 	if (argc != 2 || (!common_case(argv[1], &result) && !peer_case(argv[1], &result)))
 		return 2; /* not a case of this allocator */
