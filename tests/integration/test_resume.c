@@ -209,7 +209,8 @@ static void test_resume_fences_what_the_old_connection_holds(void **state)
 		assert_int_equal(wire_last_word(&old), 0); /* closed */
 		wire_close(&old);
 		assert_int_equal(n_blocks(&client, pool), n);
-		assert_true(n <= N); /* some, if the slow one was done before all were sent */
+		/* Some of them, if the slow one was done before all were sent. */
+		assert_true(n <= N);
 		assert_int_equal(client_resume(&client), 0); /* from the lowest id on */
 		assert_int_equal(ask_as(&client, &slow, first), 0);
 		for (int i = 0; i < N; i++) {
