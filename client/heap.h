@@ -60,9 +60,10 @@ struct heap {
 	_Atomic uint16_t *words;
 	struct lease_heap *shared;
 	/*
-	 * What was popped last, and of which class: both in one word, for what alloc costs is its stores. It still lies there, right above the top, or a slot that was pushed since does, whose
-	 * word is C(k) until it is popped and so the last itself. The slot cannot have become this heap's again in another shape: that
-	 * takes a refill or a take, and those forget it, as all does that is not a plain pop or push.
+	 * What was popped last, and of which class: both in one word, for what alloc costs is its stores. It still lies there, right above
+	 * the top, or a slot that was pushed since does, whose word is C(k) until it is popped and so the last itself. The slot cannot
+	 * have become this heap's again in another shape: that takes a refill or a take, and those forget it, as all does that is
+	 * not a plain pop or push.
 	 */
 	uint64_t last; /* see heap_last_of() */
 	struct magazine magazines[SIZE_CLASS_N];

@@ -72,8 +72,7 @@ void books_say_why(int r, const struct ledger_header *header, const char *name, 
 	case LEDGER_E_HOLES:
 		snprintf(why, n_why,
 			 "pages of its ledger are not there: somebody punched holes into it, or put back a copy that "
-			 "has "
-			 "holes where zeros were");
+			 "has holes where zeros were");
 		break;
 	case -ENOSPC:
 		snprintf(why, n_why, "there is no memory for its ledger's pages");

@@ -86,13 +86,11 @@ struct status status_of_registry(enum registry_outcome outcome)
 	case REGISTRY_E_VERSION:
 		return (struct status){-EPROTO, "its directory in /dev/shm was written by another version",
 				       "start the daemon that wrote it; or remove it, and all files whose names begin "
-				       "so, to begin anew: all "
-				       "pools are lost then"};
+				       "so, to begin anew: all pools are lost then"};
 	case REGISTRY_E_DAMAGED:
-		return (struct status){
-			-EIO, "its directory in /dev/shm cannot be right",
-			"remove it, and all files whose names begin so, to begin anew: all pools are lost "
-			"then"};
+		return (struct status){-EIO, "its directory in /dev/shm cannot be right",
+				       "remove it, and all files whose names begin so, to begin anew: all pools are "
+				       "lost then"};
 	case REGISTRY_E_SQUATTED:
 		return (struct status){
 			-EPERM,
@@ -102,13 +100,11 @@ struct status status_of_registry(enum registry_outcome outcome)
 	case REGISTRY_E_UNRECOVERED:
 		return (struct status){-EBADMSG, "it could not be recovered when the daemon started",
 				       "the daemon's log says why: mend it and start the daemon again, or have root or "
-				       "the daemon's user destroy "
-				       "it by its name"};
+				       "the daemon's user destroy it by its name"};
 	case REGISTRY_E_NAME_KEPT:
 		return (struct status){-EEXIST, "a pool of that name could not be recovered when the daemon started",
 				       "the daemon's log says why: mend it and start the daemon again, have root or "
-				       "the daemon's user destroy "
-				       "it, or choose another name"};
+				       "the daemon's user destroy it, or choose another name"};
 	case REGISTRY_OUTCOME_N:
 		break;
 	case REGISTRY_E_NOT_ALLOWED:
