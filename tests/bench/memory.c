@@ -3,12 +3,10 @@
  * bench_memory - what blocks take in memory for each byte asked: pages of all objects of a daemon (data, leases, books), with those that
  * an empty pool has before its first block
  */
-#include <dirent.h>
 #include <mempool/mempool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "proto/size_class.h"
 #include "tests/lib/daemon.h"
@@ -27,22 +25,12 @@ static void must(bool holds, const char *what)
 	exit(1);
 }
 
-/* Of all objects of the daemon's instance. */
 static uint64_t bytes_taken(void)
 {
-	DIR *dir = opendir("/dev/shm");
-	const struct dirent *entry;
-	uint64_t n = 0;
-	char prefix[96];
-	struct stat st;
+	int64_t n = daemon_held_bytes(daemon_here.instance);
 
-	must(dir != NULL, "opening /dev/shm");
-	snprintf(prefix, sizeof(prefix), "mempool.%s", daemon_here.instance);
-	while ((entry = readdir(dir)))
-		if (!strncmp(entry->d_name, prefix, strlen(prefix)) && !fstatat(dirfd(dir), entry->d_name, &st, 0))
-			n += (uint64_t)st.st_blocks * 512;
-	closedir(dir);
-	return n;
+	must(n >= 0, "reading /dev/shm");
+	return (uint64_t)n;
 }
 
 struct blocks {

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
 /* peer_mempool - the loops over mempool's public API; the daemon is the one at $MEMPOOL_SOCKET, its instance $BENCH_INSTANCE */
-#include <dirent.h>
 #include <errno.h>
 #include <mempool/mempool.h>
-#include <sys/stat.h>
 
 #define PEER_IS_SHARED 1
 #include "peers_loops.h"
+#include "tests/lib/daemon.h"
 
 #define N_POOLS 64u
 
@@ -78,24 +77,14 @@ static inline void *peer_block(uint64_t token)
 	return mempool_ptr(pool, token);
 }
 
-/* All that the daemon holds: data, leases, books. */
 static uint64_t peer_held_bytes(void)
 {
 	const char *instance = getenv("BENCH_INSTANCE");
-	DIR *dir = opendir("/dev/shm");
-	char prefix[128];
-	uint64_t n_bytes = 0;
-	struct stat at;
+	int64_t n = instance ? daemon_held_bytes(instance) : -1;
 
-	if (!instance || !dir)
+	if (n < 0)
 		fail("BENCH_INSTANCE is not set, or /dev/shm cannot be read");
-	snprintf(prefix, sizeof(prefix), "mempool.%s", instance);
-	for (const struct dirent *entry; (entry = readdir(dir));) {
-		if (!strncmp(entry->d_name, prefix, strlen(prefix)) && !fstatat(dirfd(dir), entry->d_name, &at, 0))
-			n_bytes += (uint64_t)at.st_blocks * 512;
-	}
-	closedir(dir);
-	return n_bytes;
+	return (uint64_t)n;
 }
 
 /* ---- cases of its own ---- */

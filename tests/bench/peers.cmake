@@ -1,7 +1,7 @@
 # The peers' loops once for each allocator, and bench_peers, which runs them. malloc() is replaced by a library in $LD_PRELOAD.
 if(TARGET mempool-client)
   add_executable(peer_mempool peer_mempool.c)
-  target_link_libraries(peer_mempool PRIVATE mempool-client mempool_flags Threads::Threads)
+  target_link_libraries(peer_mempool PRIVATE mempool-client mempool_test_lib mempool_flags Threads::Threads)
   add_executable(peer_malloc peer_malloc.c)
   target_link_libraries(peer_malloc PRIVATE mempool_flags Threads::Threads)
   target_compile_options(peer_malloc PRIVATE -fno-builtin-malloc -fno-builtin-free) # else a pair is optimised away

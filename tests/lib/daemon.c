@@ -138,6 +138,24 @@ int daemon_n_objects(const struct daemon *d)
 	return count_entries("/dev/shm", prefix);
 }
 
+int64_t daemon_held_bytes(const char *instance)
+{
+	DIR *dir = opendir("/dev/shm");
+	const struct dirent *entry;
+	char prefix[96];
+	int64_t n = 0;
+	struct stat st;
+
+	if (!dir)
+		return -errno;
+	snprintf(prefix, sizeof(prefix), "mempool.%s", instance);
+	while ((entry = readdir(dir)))
+		if (!strncmp(entry->d_name, prefix, strlen(prefix)) && !fstatat(dirfd(dir), entry->d_name, &st, 0))
+			n += (int64_t)st.st_blocks * 512;
+	closedir(dir);
+	return n;
+}
+
 long daemon_private_kib(const struct daemon *d)
 {
 	CLEANUP(free_textp) char *text = NULL;

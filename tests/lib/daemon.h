@@ -71,5 +71,8 @@ int daemon_n_fds(const struct daemon *d) MUST_CHECK;
 /** daemon_n_objects() - objects of the instance in /dev/shm; -errno */
 int daemon_n_objects(const struct daemon *d) MUST_CHECK;
 
+/** daemon_held_bytes() - pages of all objects of @instance in /dev/shm: data, leases, books; -errno */
+int64_t daemon_held_bytes(const char *instance) MUST_CHECK;
+
 /** daemon_private_kib() - memory that is its own (RssAnon); -errno */
 long daemon_private_kib(const struct daemon *d) MUST_CHECK;
