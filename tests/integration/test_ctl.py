@@ -311,9 +311,10 @@ class Pools(Base):
 
     def test_log_has_pages(self):
         name = self.pool("1M", "--lease", "off")  # a heap's blocks do not reach the daemon
-        self.ctl("alloc", name, "16", "--count", "1200")
+        self.ctl("alloc", name, "10", "--count", "1200")
         allocs = [o for o in self.json("log", name)["operations"] if o["what"] == "alloc"]
         self.assertEqual(len({o["offset"] for o in allocs}), 1200)
+        self.assertEqual({o["size"] for o in allocs}, {16})
 
     def test_resize_grows_as_far_as_it_may(self):
         name = self.pool("1M", "--max-size", "4M")
