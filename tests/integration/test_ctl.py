@@ -288,6 +288,18 @@ class Pools(Base):
         watcher.send_signal(signal.SIGINT)
         watcher.communicate(timeout=PATIENCE_S)
 
+    def test_sessions_leaves_out_who_looks(self):
+        self.daemon = Daemon()  # where nobody else is
+        self.addCleanup(self.daemon.discard)
+        with subprocess.Popen([MEMPOOLCTL, "--socket", self.daemon.socket, "--json", "stats", "--watch", "1000"],
+                              env=environment(), stdout=subprocess.PIPE, text=True) as watcher:
+            watcher.stdout.readline()  # its session is there
+            self.assertEqual([s["pid"] for s in self.json("sessions")["sessions"]], [watcher.pid])
+            watcher.send_signal(signal.SIGINT)
+            watcher.communicate(timeout=PATIENCE_S)
+        self.assertEqual(self.ctl("sessions").out, "no other session\n")
+        self.assertEqual(self.json("sessions"), {"sessions": []})
+
     def test_log_tells_what_reached_the_daemon(self):
         name = self.pool("1M")
         offset, = self.offsets("alloc", name, "5000")
@@ -345,6 +357,8 @@ class Pools(Base):
                      ["resize", public, "128K"], ["destroy", public]):
             with self.subTest(args=args):
                 self.refused(*args, code=NOT_ALLOWED, says=re.escape(args[1]), user=65534)
+        self.refused("create", "others", "--size", "64K", "--group", "root", code=USAGE, says="'root'.*choose another", user=65534)
+        self.refused("create", "others", "--size", "64K", "--group", "daemon", code=NOT_ALLOWED, says="group", user=65534)
         self.assertEqual(len(self.json("alloc", public, "16", user=65534)["offsets"]), 1)
         pools = {p["name"]: p for p in self.json("stats", user=65534)["pools"]}
         self.assertEqual(pools[private]["error"]["errno"], errno.EACCES)
