@@ -49,6 +49,7 @@ int mempool_publish_batch(struct mempool_pool *pool, size_t n, const mempool_off
 {
 	struct error_first first = {0};
 	int r = pool_check_handle(pool, "publish of a batch");
+	POOL_CALL(pool);
 
 	if (r)
 		return r;

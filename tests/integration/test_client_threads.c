@@ -357,6 +357,7 @@ struct caller {
 	_Atomic pid_t tid;
 	atomic_bool is_over;
 	mempool_offset offset;
+	int result;
 };
 
 static void *alloc_by_request(void *arg)
@@ -365,6 +366,16 @@ static void *alloc_by_request(void *arg)
 
 	atomic_store(&caller->tid, gettid());
 	caller->offset = mempool_alloc(pool, POOL_BYTES / 2);
+	atomic_store(&caller->is_over, true);
+	return NULL;
+}
+
+static void *publish_batch(void *arg)
+{
+	struct caller *caller = arg;
+
+	atomic_store(&caller->tid, gettid());
+	caller->result = mempool_publish_batch(pool, 1, &caller->offset);
 	atomic_store(&caller->is_over, true);
 	return NULL;
 }
@@ -397,25 +408,35 @@ static void await_asleep(struct caller *caller)
 	}
 }
 
-/* While the daemon is silent, a call hangs, and a close of its very handle with it. */
-static void test_close_waits_for_a_call_of_its_handle(void **state)
+/* While the daemon is silent, @call hangs, and a close of its very handle with it. */
+static void close_during(void *(*call)(void *arg), struct caller *one)
 {
-	struct caller one = {0}, other = {0};
+	struct caller other = {0};
 	int status;
 
-	(void)state;
 	kill(world.pid, SIGSTOP);
 	assert_int_equal(waitpid(world.pid, &status, WUNTRACED), world.pid);
-	assert_int_equal(pthread_create(&one.thread, NULL, alloc_by_request, &one), 0);
-	await_asleep(&one);
+	assert_int_equal(pthread_create(&one->thread, NULL, call, one), 0);
+	await_asleep(one);
 	assert_int_equal(pthread_create(&other.thread, NULL, close_pool, &other), 0);
 	await_asleep(&other);
 	assert_false(other.is_over);
 	kill(world.pid, SIGCONT);
-	assert_int_equal(pthread_join(one.thread, NULL), 0);
+	assert_int_equal(pthread_join(one->thread, NULL), 0);
 	assert_int_equal(pthread_join(other.thread, NULL), 0);
-	assert_true(one.offset > 0);
 	assert_int_equal(mempool_pool_open(client, "p", &pool), 0);
+}
+
+static void test_close_waits_for_a_call_of_its_handle(void **state)
+{
+	struct caller one = {0}, two = {0};
+
+	(void)state;
+	close_during(alloc_by_request, &one);
+	assert_true(one.offset > 0);
+	two.offset = one.offset;
+	close_during(publish_batch, &two);
+	assert_int_equal(two.result, 0);
 	assert_int_equal(mempool_free(pool, one.offset), 0);
 	check_clean();
 }
