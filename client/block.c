@@ -411,6 +411,8 @@ static COLD int free_long_way(struct mempool_pool *pool, uint64_t offset)
 
 static COLD int free_after(struct mempool_pool *pool, uint64_t offset, int r)
 {
+	POOL_CALL(pool);
+
 	if (r == HEAP_E_LOOK)
 		return free_long_way(pool, offset);
 	r = freed(pool, offset, r);
