@@ -332,11 +332,15 @@ int mempool_alloc_batch(struct mempool_pool *pool, size_t n, const size_t sizes[
 static int free_one(struct mempool_pool *pool, uint64_t offset, bool waits)
 {
 	Mempool__Wire__Free free_request = MEMPOOL__WIRE__FREE__INIT;
+	struct call call;
+	int r;
 	REQUEST(request, FREE, free, free_request);
 
 	SET(free_request, pool, pool->id);
 	SET(free_request, offset, offset);
-	return client_free(pool->client, &request, pool->id, waits, "free");
+	r = client_free(pool->client, &request, pool->id, waits, "free", &call);
+	call_deinit(&call);
+	return r;
 }
 
 /* What a heap answers to a free. Return: 0, HEAP_E_REQUEST, -errno with its sentence set */
@@ -448,40 +452,71 @@ int mempool_free(struct mempool_pool *pool, mempool_offset offset)
 	return free_long_way(pool, offset);
 }
 
-static int free_some(struct mempool_pool *pool, size_t n, const mempool_offset offsets[])
+/* ---- free of a batch ---- */
+
+struct freeing {
+	struct error_first first;
+	mempool_offset *failed; /* not freed, [n_failed]; NULL: nobody asks */
+	size_t n_failed;
+};
+
+static void not_freed(struct freeing *freeing, size_t n, const mempool_offset offsets[])
+{
+	if (freeing->failed && n)
+		memcpy(freeing->failed + freeing->n_failed, offsets, n * sizeof(offsets[0]));
+	freeing->n_failed += n;
+}
+
+static void note_free(struct freeing *freeing, mempool_offset offset, int r)
+{
+	error_note(&freeing->first, r);
+	if (r && r != -EBADMSG) /* with its canaries overwritten a block is freed all the same */
+		not_freed(freeing, 1, &offset);
+}
+
+/* Return: 0; CLIENT_E_TOO_LONG */
+static int free_some(struct mempool_pool *pool, size_t n, const mempool_offset offsets[], struct freeing *freeing)
 {
 	Mempool__Wire__FreeBatch batch = MEMPOOL__WIRE__FREE_BATCH__INIT;
+	struct call call;
+	int r;
 	REQUEST(request, FREE_BATCH, free_batch, batch);
 
 	SET(batch, pool, pool->id);
 	batch.n_offsets = n;
 	batch.offsets = (uint64_t *)(uintptr_t)offsets;
-	return client_free(pool->client, &request, pool->id, true, "free of a batch");
+	r = client_free(pool->client, &request, pool->id, true, "free of a batch", &call);
+	if (r < 0) {
+		error_note(&freeing->first, r);
+		if (call.reply && call.reply->result_case == MEMPOOL__WIRE__REPLY__RESULT_BLOCKS &&
+		    call.reply->blocks->n_offsets <= n)
+			not_freed(freeing, call.reply->blocks->n_offsets, call.reply->blocks->offsets);
+		else
+			not_freed(freeing, n, offsets);
+	}
+	call_deinit(&call);
+	return r < 0 ? 0 : r;
 }
 
 /* By requests for as many as one may name; one by one where this process has no memory for a list. */
-static void free_others(struct mempool_pool *pool, size_t n, const mempool_offset offsets[], struct error_first *first)
+static void free_others(struct mempool_pool *pool, size_t n, const mempool_offset offsets[], struct freeing *freeing)
 {
-	size_t most = client_max_batch(pool->client);
+	size_t most = client_max_batch(pool->client), done = 0;
 
-	for (size_t done = 0, some; done < n; done += some) {
-		int r;
+	while (done < n) {
+		size_t some = n - done < most ? n - done : most;
 
-		some = n - done < most ? n - done : most;
-		r = some > 1 ? free_some(pool, some, offsets + done) : free_one(pool, offsets[done], true);
-		if (r == CLIENT_E_TOO_LONG) {
-			most = 1;
-			some = 0;
-		} else {
-			error_note(first, r);
-		}
+		if (some == 1)
+			note_free(freeing, offsets[done], free_one(pool, offsets[done], true));
+		else if (free_some(pool, some, offsets + done, freeing))
+			some = 0, most = 1;
+		done += some;
 	}
 }
 
-int mempool_free_batch(struct mempool_pool *pool, size_t n, const mempool_offset offsets[])
+static int free_batch(struct mempool_pool *pool, size_t n, const mempool_offset offsets[], struct freeing *freeing)
 {
 	mempool_offset others[256]; /* simply picked: a request's worth that fits on the stack */
-	struct error_first first = {0};
 	size_t n_others = 0;
 	int r = pool_check_handle(pool, "free of a batch");
 	POOL_CALL(pool);
@@ -495,17 +530,37 @@ int mempool_free_batch(struct mempool_pool *pool, size_t n, const mempool_offset
 			continue;
 		r = pool->guard ? free_guarded(pool, offsets[i]) : free_slot(pool, offsets[i]);
 		if (r != HEAP_E_REQUEST) {
-			error_note(&first, r);
+			note_free(freeing, offsets[i], r);
 			continue;
 		}
 		others[n_others++] = offsets[i];
 		if (n_others == N_ELEMENTS(others)) {
-			free_others(pool, n_others, others, &first);
+			free_others(pool, n_others, others, freeing);
 			n_others = 0;
 		}
 	}
-	free_others(pool, n_others, others, &first);
-	return error_give(&first);
+	free_others(pool, n_others, others, freeing);
+	return error_give(&freeing->first);
+}
+
+int mempool_free_batch(struct mempool_pool *pool, size_t n, const mempool_offset offsets[])
+{
+	struct freeing freeing = {0};
+
+	return free_batch(pool, n, offsets, &freeing);
+}
+
+int mempool_free_batch_failed(struct mempool_pool *pool, size_t n, const mempool_offset offsets[],
+			      mempool_offset failed[], size_t *n_failedp)
+{
+	struct freeing freeing = {.failed = failed};
+	int r;
+
+	if (!n_failedp || (n && !failed))
+		return error_set(-EINVAL, "free of a batch: no place for those that fail");
+	r = free_batch(pool, n, offsets, &freeing);
+	*n_failedp = freeing.n_failed;
+	return r;
 }
 
 /* ---- realloc ---- */

@@ -323,6 +323,14 @@ int mempool_free(struct mempool_pool *pool, mempool_offset offset);
 int mempool_free_batch(struct mempool_pool *pool, size_t n, const mempool_offset offsets[]);
 
 /**
+ * mempool_free_batch_failed() - the same, and tells which were not freed
+ * @failed:    out, [n]: those, in no order. If the daemon was restarted in the middle, perhaps not all of them.
+ * @n_failedp: out: how many. A block whose canaries were overwritten (-EBADMSG) is freed, and not among them.
+ */
+int mempool_free_batch_failed(struct mempool_pool *pool, size_t n, const mempool_offset offsets[],
+			      mempool_offset failed[], size_t *n_failedp);
+
+/**
  * mempool_publish() - make an owned block the pool's, so that it outlives the session
  * @name: a key to find it by, or NULL
  *
