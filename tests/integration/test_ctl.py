@@ -217,8 +217,11 @@ class Pools(Base):
         a, b = self.offsets("alloc", name, "1K", "--count", "2")
         result = self.ctl("free", name, hex(a), hex(a), "0xfff0", str(b), code=OTHER)
         self.assertIn(hex(a), result.err)
-        self.assertEqual(result.out, "freed 2 blocks\n")
+        self.assertEqual(result.out, f"freed 2 blocks; not freed: {a:#x}, 0xfff0\n")
         self.assertEqual(self.json("stats", name)["allocations"], 0)
+        result = self.ctl("--json", "free", name, *(hex(16 * i) for i in range(1, 1000)), code=OTHER)
+        self.assertEqual(json.loads(result.out), {"freed": 0, "failed": [16 * i for i in range(1, 1000)]})
+        self.assertTrue(self.ctl("free", name, *(hex(16 * i) for i in range(1, 1000)), code=OTHER).out.endswith(" and 991 more\n"))
         error = json.loads(self.ctl("--json", "free", name, "0xfff8", code=OTHER).err)["error"]
         self.assertEqual(error["errno"], errno.EFAULT)
 
