@@ -177,7 +177,7 @@ struct mempool_operation { /* one that reached the daemon */
 	uint64_t size;
 	int32_t pid;
 	int32_t result; /* 0 or a negative errno */
-	char what[16];	/* alloc, free, realloc, publish, acquire, retain, take, resize, join, leave, recover */
+	char what[16]; /* alloc, free, realloc, publish, acquire, retain, take, resize, join, leave, recover, heap, lease; or another */
 };
 
 struct mempool_daemon_info {
