@@ -6,14 +6,6 @@
 
 #include "kill_worker.h"
 
-/* Whether a refusal for lack of memory is none of the daemon's faults in this run. */
-static bool is_full(struct kill_me *me, int r)
-{
-	if (r == -ENOSPC && me->model->may_be_full)
-		atomic_fetch_add(&me->model->n_full, 1);
-	return r == -ENOSPC && me->model->may_be_full;
-}
-
 /* ---- handing over ---- */
 
 static struct kill_mail *empty_mail_of(struct kill_me *me, struct kill_thread *to)
@@ -39,7 +31,7 @@ static bool retain_to_send(struct kill_me *me, int place)
 	r = mempool_retain(me->pools[KILL_SESSION_POOL], block->offset);
 	if (!r)
 		block->n_retains = 1;
-	else if (!is_full(me, r))
+	else if (!kill_is_full(me, r))
 		kill_fault(me, "retain of 0x%llx, %u bytes: %s (%s)", (unsigned long long)block->offset, block->size,
 			   strerror(-r), mempool_last_error());
 	kill_end(me, block->offset, block->size, r);
@@ -348,7 +340,7 @@ bool kill_acquire(struct kill_me *me)
 		      : mempool_acquire(me->pools[KILL_SESSION_POOL], name, &offset);
 	if (!r && !only_find)
 		hold(me, place, offset, worker, thread, name);
-	if (r && r != -ENOENT && !(r == -ENOSPC && me->model->may_be_full))
+	if (r && r != -ENOENT && !kill_is_full(me, r))
 		kill_fault(me, "acquire of %s: %s (%s)", name, strerror(-r), mempool_last_error());
 	if (r == -ENOENT && state == KILL_KEY_PUBLISHED && atomic_load(&key->state) == KILL_KEY_PUBLISHED &&
 	    tag == key->tag)
@@ -426,7 +418,7 @@ bool kill_pool_cycle(struct kill_me *me)
 	kill_begin(me, KILL_CREATE, 0);
 	me->thread->pool_in_doubt = 1;
 	r = mempool_pool_create(me->client, name, 64 << 10, &options, &pool);
-	if (r && !is_full(me, r))
+	if (r && !kill_is_full(me, r))
 		kill_fault(me, "create of %s: %s (%s)", name, strerror(-r), mempool_last_error());
 	if (r)
 		me->thread->pool_in_doubt = 0;
@@ -434,7 +426,7 @@ bool kill_pool_cycle(struct kill_me *me)
 	if (r)
 		return true;
 	r = grow(me, pool, name);
-	if (r && !is_full(me, r))
+	if (r && !kill_is_full(me, r))
 		kill_fault(me, "growth of %s: %s (%s)", name, strerror(-r), mempool_last_error());
 	mempool_pool_close(pool);
 	destroy(me, name, false);
