@@ -78,6 +78,5 @@ static inline struct pool *create(struct registry *registry, const char *name)
 }
 
 /** registry_world_run() - all @tests, in an instance of @name and this process's number. Return: how many failed */
-#define registry_world_run(name, tests)                                        \
-	(snprintf(instance, sizeof(instance), "%s-%d", name, (int)getpid()), \
-	 cmocka_run_group_tests(tests, NULL, NULL))
+#define registry_world_run(name, tests) \
+	(snprintf(instance, sizeof(instance), "%s-%d", name, (int)getpid()), cmocka_run_group_tests(tests, NULL, NULL))

@@ -37,8 +37,8 @@ WRAP(int, ftruncate, (int fd, off_t n), fd, n)
 WRAP(int, posix_fallocate, (int fd, off_t offset, off_t n), fd, offset, n)
 WRAP(void *, mmap, (void *at, size_t n, int prot, int flags, int fd, off_t offset), at, n, prot, flags, fd, offset)
 
-/* Return: true: it was killed in @body; false: it came to the end, and was killed there */
-static bool die_in(void (*body)(struct registry *registry), unsigned nth)
+/* A daemon starts, is killed at the @first look of its start, or at the @nth in @body. Return: true; false: it came to the end, and was killed there */
+static bool die_at_look(unsigned first, void (*body)(struct registry *registry), unsigned nth)
 {
 	const struct registry_config config = config_of(10);
 	struct registry *registry;
@@ -46,16 +46,28 @@ static bool die_in(void (*body)(struct registry *registry), unsigned nth)
 	pid_t child = fork();
 
 	if (!child) {
+		die_at = first;
 		if (registry_open(&registry, &config, &n_swept))
 			_exit(99);
 		die_at = nth;
-		body(registry);
+		if (body)
+			body(registry);
 		die_at = 0;
 		kill(getpid(), SIGTERM);
 	}
 	assert_int_equal(waitpid(child, &status, 0), child);
 	assert_true(WIFSIGNALED(status));
 	return WTERMSIG(status) == SIGKILL;
+}
+
+static bool die_in(void (*body)(struct registry *registry), unsigned nth)
+{
+	return die_at_look(0, body, nth);
+}
+
+static bool die_in_start(unsigned nth)
+{
+	return die_at_look(nth, NULL, 0);
 }
 
 static const struct registry_call *call_of_7(struct registry *registry)
@@ -174,22 +186,8 @@ static void test_registry_start_killed_at_each_step_loses_nothing(void **state)
 	(void)state;
 	assert_false(die_in(create_kept, 0));
 	for (; killed; nth++) {
-		const struct registry_config config = config_of(10);
-		struct registry *registry;
-		pid_t child = fork();
-		int status, n_swept;
-
 		assert_in_range(nth, 1, 500);
-		if (!child) {
-			die_at = nth;
-			if (registry_open(&registry, &config, &n_swept))
-				_exit(99);
-			die_at = 0;
-			kill(getpid(), SIGTERM);
-		}
-		assert_int_equal(waitpid(child, &status, 0), child);
-		assert_true(WIFSIGNALED(status));
-		killed = WTERMSIG(status) == SIGKILL;
+		killed = die_in_start(nth);
 		assert_true(is_kept(7, true));
 	}
 	assert_in_range(nth, 10, 500);
@@ -202,22 +200,10 @@ static void test_registry_first_start_killed_at_each_step_can_be_begun_again(voi
 
 	(void)state;
 	for (unsigned nth = 1; killed; nth++) {
-		const struct registry_config config = config_of(10);
 		struct registry *registry;
-		pid_t child = fork();
-		int status, n_swept;
 
 		assert_in_range(nth, 1, 500);
-		if (!child) {
-			die_at = nth;
-			if (registry_open(&registry, &config, &n_swept))
-				_exit(99);
-			die_at = 0;
-			kill(getpid(), SIGTERM);
-		}
-		assert_int_equal(waitpid(child, &status, 0), child);
-		assert_true(WIFSIGNALED(status));
-		killed = WTERMSIG(status) == SIGKILL;
+		killed = die_in_start(nth);
 		assert_int_equal(registry_recovery(registry = open_registry(10))->time_s, 0);
 		registry_close(registry);
 		assert_int_equal(n_objects(), 0);
