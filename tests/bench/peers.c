@@ -29,7 +29,7 @@ static const struct {
 	{"mixed-1k-two", "two at once, 16 B to 1 KiB", "ns"},
 	{"exchange", "two, 63 % of frees of the other's", "ns"},
 	{"hand-over", "one allocates 64 B, another frees", "ns"},
-	{"pools-64", "64 pools in turn, 64 B", "ns"},
+	{"pools-64", "64 pools (or heaps) in turn, 64 B", "ns"},
 	{"take", "mempool_take() of the other's block", "ns"},
 	{"live-1000", "one of 1000 replaced, 64 B", "ns"},
 	{"live-10000", "one of 10,000", "ns"},

@@ -190,6 +190,28 @@ static void test_ledger_reserve_without_memory_changes_nothing(void **state)
 	ledger_deinit(&ledger);
 }
 
+static void test_ledger_reserve_spare_does_without_where_there_is_no_memory(void **state)
+{
+	struct ledger ledger = make(&shape), before;
+
+	(void)state;
+	assert_int_equal(ledger_reserve_spare(&ledger, LEDGER_EXTENTS, 0, 10), 0);
+	assert_true(ledger.tables[LEDGER_EXTENTS].n_backed >= 10);
+	say(1, (int[]){ENOSPC});
+	assert_int_equal(ledger_reserve_spare(&ledger, LEDGER_EXTENTS, 4000, 4000), 0); /* not the spare ones */
+	assert_in_range(ledger.tables[LEDGER_EXTENTS].n_backed, 4000, 7999);
+	before = ledger;
+	say(2, (int[]){ENOSPC, ENOSPC});
+	assert_int_equal(ledger_reserve_spare(&ledger, LEDGER_EXTENTS, 9000, 1), -ENOSPC);
+	assert_memory_equal(&ledger, &before, sizeof(ledger));
+	assert_int_equal(ledger_reserve_spare(&ledger, LEDGER_NAMES, 2, UINT32_MAX), 0); /* as many as there can be */
+	assert_int_equal(ledger.tables[LEDGER_NAMES].n_backed, 3);
+	assert_int_equal(ledger_reserve_spare(&ledger, LEDGER_NAMES, 3, 1), 0);
+	assert_int_equal(ledger_reserve_spare(&ledger, LEDGER_NAMES, 4, 0), -ENOSPC);
+	assert_int_equal(ledger_reserve_spare(&ledger, LEDGER_NAMES, UINT32_MAX, UINT32_MAX), -ENOSPC);
+	ledger_deinit(&ledger);
+}
+
 static void test_ledger_reserve_goes_on_after_a_signal(void **state)
 {
 	struct ledger ledger = make(&shape);
@@ -282,6 +304,7 @@ int main(void)
 		cmocka_unit_test(test_ledger_reserve_of_one_more_seldom_asks_the_kernel),
 		cmocka_unit_test(test_ledger_reserve_ends_at_the_most),
 		cmocka_unit_test(test_ledger_reserve_without_memory_changes_nothing),
+		cmocka_unit_test(test_ledger_reserve_spare_does_without_where_there_is_no_memory),
 		cmocka_unit_test(test_ledger_reserve_goes_on_after_a_signal),
 		cmocka_unit_test(test_ledger_init_that_fails_leaves_the_descriptor_to_the_caller),
 		cmocka_unit_test(test_ledger_deinit_may_run_twice),
