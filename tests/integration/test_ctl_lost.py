@@ -31,7 +31,7 @@ class Lost(Base):
     def is_ledger_of(self, path, name):
         with open(path, "rb") as ledger:
             head = ledger.read(4096)
-        return head.startswith(MAGIC) and name in head
+        return head.startswith(MAGIC) and b"\0" + name + b"\0" in head  # the random part of an object's name may end in "bad", too
 
     def write_magic(self, magic):
         with open(self.ledger, "r+b") as ledger:
