@@ -49,8 +49,8 @@ static void prepare(const struct mempool_pool *pool, uint64_t offset, uint64_t s
 
 /* ---- requests whose reply is a block ---- */
 
-static int call_block(struct mempool_pool *pool, Mempool__Wire__Request *request, const char *asked,
-		      Mempool__Wire__Block *block)
+int block_call(struct mempool_pool *pool, Mempool__Wire__Request *request, const char *asked,
+	       Mempool__Wire__Block *block)
 {
 	struct call call;
 	int r;
@@ -83,7 +83,7 @@ int block_inspect(struct mempool_pool *pool, uint64_t offset, Mempool__Wire__Blo
 
 	SET(inspect, pool, pool->id);
 	SET(inspect, offset, offset);
-	return call_block(pool, &request, "look at a block", block);
+	return block_call(pool, &request, "look at a block", block);
 }
 
 /* ---- alloc ---- */
@@ -99,7 +99,7 @@ static mempool_offset alloc(struct mempool_pool *pool, size_t size, size_t align
 	SET(alloc, size, size);
 	if (alignment > MEMPOOL_ALIGNMENT)
 		SET(alloc, alignment, alignment);
-	r = call_block(pool, &request, "alloc", &block);
+	r = block_call(pool, &request, "alloc", &block);
 	if (r)
 		return no_block(r);
 	prepare(pool, block.offset, block.size);
@@ -316,11 +316,11 @@ int mempool_alloc_batch(struct mempool_pool *pool, size_t n, const size_t sizes[
 	if (!r) {
 		memcpy(out, offsets, n * sizeof(out[0]));
 	} else {
-		char sentence[768];
+		struct error_first first = {0};
 
-		snprintf(sentence, sizeof(sentence), "%s", mempool_last_error());
+		error_note(&first, r);
 		(void)mempool_free_batch(pool, n, offsets); /* all or none */
-		error_warn(sentence);
+		(void)error_give(&first);
 	}
 	free(offsets);
 	return r;
@@ -328,21 +328,19 @@ int mempool_alloc_batch(struct mempool_pool *pool, size_t n, const size_t sizes[
 
 /* ---- free ---- */
 
-/* Where the slot begins of a block that is in one. */
-static uint64_t slot_of(const struct mempool_pool *pool, uint64_t offset)
-{
-	return pool->guard ? offset - GUARD_BYTES : offset;
-}
-
 /* A silent or absent daemon is no failure of a free: the request is queued and is done exactly once (connection.h). */
 static int free_one(struct mempool_pool *pool, uint64_t offset, bool waits)
 {
 	Mempool__Wire__Free free_request = MEMPOOL__WIRE__FREE__INIT;
+	struct call call;
+	int r;
 	REQUEST(request, FREE, free, free_request);
 
 	SET(free_request, pool, pool->id);
 	SET(free_request, offset, offset);
-	return client_free(pool->client, &request, pool->id, waits, "free");
+	r = client_free(pool->client, &request, pool->id, waits, "free", &call);
+	call_deinit(&call);
+	return r;
 }
 
 /* What a heap answers to a free. Return: 0, HEAP_E_REQUEST, -errno with its sentence set */
@@ -360,7 +358,7 @@ static int freed(const struct mempool_pool *pool, uint64_t offset, int r)
 /* By the thread's heap. Return: as freed() */
 static int free_slot(struct mempool_pool *pool, uint64_t offset)
 {
-	return freed(pool, offset, heaps_free(pool->heaps, slot_of(pool, offset)));
+	return freed(pool, offset, heaps_free(pool->heaps, guard_slot(pool, offset)));
 }
 
 /* Whether its canaries stand, of what can be known of it: its heap, or else the daemon, says how long it is, and whose. */
@@ -368,7 +366,7 @@ static int check_guards_of(struct mempool_pool *pool, uint64_t offset)
 {
 	Mempool__Wire__Block block = MEMPOOL__WIRE__BLOCK__INIT;
 	uint64_t bytes, session;
-	int r = heaps_look(pool->heaps, slot_of(pool, offset), &bytes, &session);
+	int r = heaps_look(pool->heaps, guard_slot(pool, offset), &bytes, &session);
 
 	if (!r && bytes > 2 * GUARD_BYTES)
 		return guard_check(pool, offset, bytes - 2 * GUARD_BYTES, session);
@@ -382,7 +380,7 @@ static int check_guards_of(struct mempool_pool *pool, uint64_t offset)
 
 static int free_guarded(struct mempool_pool *pool, uint64_t offset)
 {
-	char sentence[768];
+	char sentence[ERROR_SENTENCE_BYTES];
 	int r, damage = check_guards_of(pool, offset);
 
 	if (damage == -ETIMEDOUT || damage == -EHOSTDOWN) /* freed all the same; nobody can say how long it is */
@@ -417,6 +415,8 @@ static COLD int free_long_way(struct mempool_pool *pool, uint64_t offset)
 
 static COLD int free_after(struct mempool_pool *pool, uint64_t offset, int r)
 {
+	POOL_CALL(pool);
+
 	if (r == HEAP_E_LOOK)
 		return free_long_way(pool, offset);
 	r = freed(pool, offset, r);
@@ -452,54 +452,71 @@ int mempool_free(struct mempool_pool *pool, mempool_offset offset)
 	return free_long_way(pool, offset);
 }
 
-static int free_some(struct mempool_pool *pool, size_t n, const mempool_offset offsets[])
+/* ---- free of a batch ---- */
+
+struct freeing {
+	struct error_first first;
+	mempool_offset *failed; /* not freed, [n_failed]; NULL: nobody asks */
+	size_t n_failed;
+};
+
+static void not_freed(struct freeing *freeing, size_t n, const mempool_offset offsets[])
+{
+	if (freeing->failed && n)
+		memcpy(freeing->failed + freeing->n_failed, offsets, n * sizeof(offsets[0]));
+	freeing->n_failed += n;
+}
+
+static void note_free(struct freeing *freeing, mempool_offset offset, int r)
+{
+	error_note(&freeing->first, r);
+	if (r && r != -EBADMSG) /* with its canaries overwritten a block is freed all the same */
+		not_freed(freeing, 1, &offset);
+}
+
+/* Return: 0; CLIENT_E_TOO_LONG */
+static int free_some(struct mempool_pool *pool, size_t n, const mempool_offset offsets[], struct freeing *freeing)
 {
 	Mempool__Wire__FreeBatch batch = MEMPOOL__WIRE__FREE_BATCH__INIT;
+	struct call call;
+	int r;
 	REQUEST(request, FREE_BATCH, free_batch, batch);
 
 	SET(batch, pool, pool->id);
 	batch.n_offsets = n;
 	batch.offsets = (uint64_t *)(uintptr_t)offsets;
-	return client_free(pool->client, &request, pool->id, true, "free of a batch");
-}
-
-/* The first of a batch's failures is what it answers; the others are done all the same. */
-struct outcome {
-	int first;
-	char sentence[768];
-};
-
-static void note(struct outcome *outcome, int r)
-{
-	if (!r || outcome->first)
-		return;
-	outcome->first = r;
-	snprintf(outcome->sentence, sizeof(outcome->sentence), "%s", mempool_last_error());
+	r = client_free(pool->client, &request, pool->id, true, "free of a batch", &call);
+	if (r < 0) {
+		error_note(&freeing->first, r);
+		if (call.reply && call.reply->result_case == MEMPOOL__WIRE__REPLY__RESULT_BLOCKS &&
+		    call.reply->blocks->n_offsets <= n)
+			not_freed(freeing, call.reply->blocks->n_offsets, call.reply->blocks->offsets);
+		else
+			not_freed(freeing, n, offsets);
+	}
+	call_deinit(&call);
+	return r < 0 ? 0 : r;
 }
 
 /* By requests for as many as one may name; one by one where this process has no memory for a list. */
-static void free_others(struct mempool_pool *pool, size_t n, const mempool_offset offsets[], struct outcome *outcome)
+static void free_others(struct mempool_pool *pool, size_t n, const mempool_offset offsets[], struct freeing *freeing)
 {
-	size_t most = client_max_batch(pool->client);
+	size_t most = client_max_batch(pool->client), done = 0;
 
-	for (size_t done = 0, some; done < n; done += some) {
-		int r;
+	while (done < n) {
+		size_t some = n - done < most ? n - done : most;
 
-		some = n - done < most ? n - done : most;
-		r = some > 1 ? free_some(pool, some, offsets + done) : free_one(pool, offsets[done], true);
-		if (r == CLIENT_E_TOO_LONG) {
-			most = 1;
-			some = 0;
-		} else {
-			note(outcome, r);
-		}
+		if (some == 1)
+			note_free(freeing, offsets[done], free_one(pool, offsets[done], true));
+		else if (free_some(pool, some, offsets + done, freeing))
+			some = 0, most = 1;
+		done += some;
 	}
 }
 
-int mempool_free_batch(struct mempool_pool *pool, size_t n, const mempool_offset offsets[])
+static int free_batch(struct mempool_pool *pool, size_t n, const mempool_offset offsets[], struct freeing *freeing)
 {
 	mempool_offset others[256]; /* simply picked: a request's worth that fits on the stack */
-	struct outcome outcome = {0};
 	size_t n_others = 0;
 	int r = pool_check_handle(pool, "free of a batch");
 	POOL_CALL(pool);
@@ -513,19 +530,37 @@ int mempool_free_batch(struct mempool_pool *pool, size_t n, const mempool_offset
 			continue;
 		r = pool->guard ? free_guarded(pool, offsets[i]) : free_slot(pool, offsets[i]);
 		if (r != HEAP_E_REQUEST) {
-			note(&outcome, r);
+			note_free(freeing, offsets[i], r);
 			continue;
 		}
 		others[n_others++] = offsets[i];
 		if (n_others == N_ELEMENTS(others)) {
-			free_others(pool, n_others, others, &outcome);
+			free_others(pool, n_others, others, freeing);
 			n_others = 0;
 		}
 	}
-	free_others(pool, n_others, others, &outcome);
-	if (outcome.first)
-		error_warn(outcome.sentence);
-	return outcome.first;
+	free_others(pool, n_others, others, freeing);
+	return error_give(&freeing->first);
+}
+
+int mempool_free_batch(struct mempool_pool *pool, size_t n, const mempool_offset offsets[])
+{
+	struct freeing freeing = {0};
+
+	return free_batch(pool, n, offsets, &freeing);
+}
+
+int mempool_free_batch_failed(struct mempool_pool *pool, size_t n, const mempool_offset offsets[],
+			      mempool_offset failed[], size_t *n_failedp)
+{
+	struct freeing freeing = {.failed = failed};
+	int r;
+
+	if (!n_failedp || (n && !failed))
+		return error_set(-EINVAL, "free of a batch: no place for those that fail");
+	r = free_batch(pool, n, offsets, &freeing);
+	*n_failedp = freeing.n_failed;
+	return r;
 }
 
 /* ---- realloc ---- */
@@ -562,7 +597,7 @@ static void resize_in_slot(struct mempool_pool *pool, uint64_t offset, uint64_t 
 static int realloc_slot(struct mempool_pool *pool, mempool_offset offset, size_t size, mempool_offset *newp)
 {
 	uint64_t bytes, session, old_size, guards = pool->guard ? 2 * GUARD_BYTES : 0;
-	int r = heaps_look(pool->heaps, slot_of(pool, offset), &bytes, &session);
+	int r = heaps_look(pool->heaps, guard_slot(pool, offset), &bytes, &session);
 
 	if (r == -EALREADY || r == -EFAULT || (!r && bytes <= guards))
 		return error_set(r ? r : -EFAULT, "realloc of 0x%" PRIx64 " in %s: no live block starts there", offset,
@@ -602,7 +637,7 @@ static mempool_offset realloc_block(struct mempool_pool *pool, mempool_offset of
 	SET(resize, pool, pool->id);
 	SET(resize, offset, offset);
 	SET(resize, size, size);
-	r = call_block(pool, &request, "realloc", &block);
+	r = block_call(pool, &request, "realloc", &block);
 	if (r)
 		return no_block(r);
 	if (!old_size)
@@ -648,131 +683,7 @@ mempool_offset mempool_realloc(struct mempool_pool *pool, mempool_offset offset,
 	return pool->guard ? realloc_guarded(pool, offset, size) : realloc_block(pool, offset, size, 0);
 }
 
-/* ---- holds ---- */
-
-int mempool_publish(struct mempool_pool *pool, mempool_offset offset, const char *name)
-{
-	Mempool__Wire__Publish publish = MEMPOOL__WIRE__PUBLISH__INIT;
-	REQUEST(request, PUBLISH, publish, publish);
-	POOL_CALL(pool);
-
-	if (pool_check_handle(pool, "publish"))
-		return -EINVAL;
-	SET(publish, pool, pool->id);
-	SET(publish, offset, offset);
-	if (name) {
-		SET(publish, name, name_bytes(name));
-		if (!publish.name.len)
-			return error_set(-EINVAL, "publish in %s: the name is empty", pool->label);
-	}
-	return client_do(pool->client, &request, pool->id, "publish");
-}
-
-/* As many requests at once, [n]. */
-static int publish_some(struct mempool_pool *pool, unsigned n, const mempool_offset offsets[])
-{
-	Mempool__Wire__Publish publish[CONNECTION_EACH_MAX];
-	Mempool__Wire__Request requests[CONNECTION_EACH_MAX];
-
-	for (unsigned i = 0; i < n; i++) {
-		publish[i] = (Mempool__Wire__Publish)MEMPOOL__WIRE__PUBLISH__INIT;
-		SET(publish[i], pool, pool->id);
-		SET(publish[i], offset, offsets[i]);
-		requests[i] = (Mempool__Wire__Request)MEMPOOL__WIRE__REQUEST__INIT;
-		requests[i].op_case = MEMPOOL__WIRE__REQUEST__OP_PUBLISH;
-		requests[i].publish = &publish[i];
-	}
-	return client_do_each(pool->client, n, requests, pool->id, "publish of a batch");
-}
-
-int mempool_publish_batch(struct mempool_pool *pool, size_t n, const mempool_offset offsets[])
-{
-	struct outcome outcome = {0};
-	int r = pool_check_handle(pool, "publish of a batch");
-
-	if (r)
-		return r;
-	if (n && !offsets)
-		return error_set(-EINVAL, "publish of a batch in %s: no offsets", pool->label);
-	for (size_t done = 0, some; done < n; done += some) {
-		some = n - done < CONNECTION_EACH_MAX ? n - done : CONNECTION_EACH_MAX;
-		r = publish_some(pool, (unsigned)some, offsets + done);
-		note(&outcome, r);
-		if (r == -ETIMEDOUT || r == -EHOSTDOWN) /* once is long enough */
-			break;
-	}
-	if (outcome.first)
-		error_warn(outcome.sentence);
-	return outcome.first;
-}
-
-static int find(struct mempool_pool *pool, const char *name, bool retain, const char *asked, mempool_offset *out)
-{
-	Mempool__Wire__Find find = MEMPOOL__WIRE__FIND__INIT;
-	Mempool__Wire__Block block = MEMPOOL__WIRE__BLOCK__INIT;
-	int r;
-	REQUEST(request, FIND, find, find);
-	POOL_CALL(pool);
-
-	if (pool_check_handle(pool, asked))
-		return -EINVAL;
-	if (!name || !out)
-		return error_set(-EINVAL, "%s in %s: no name, or no place for the result", asked, pool->label);
-	SET(find, pool, pool->id);
-	SET(find, name, name_bytes(name));
-	SET(find, retain, retain);
-	r = call_block(pool, &request, asked, &block);
-	if (!r)
-		*out = block.offset;
-	return r;
-}
-
-int mempool_find(struct mempool_pool *pool, const char *name, mempool_offset *out)
-{
-	return find(pool, name, false, "find", out);
-}
-
-int mempool_acquire(struct mempool_pool *pool, const char *name, mempool_offset *out)
-{
-	return find(pool, name, true, "acquire", out);
-}
-
-int mempool_retain(struct mempool_pool *pool, mempool_offset offset)
-{
-	Mempool__Wire__Retain retain = MEMPOOL__WIRE__RETAIN__INIT;
-	REQUEST(request, RETAIN, retain, retain);
-	POOL_CALL(pool);
-
-	if (pool_check_handle(pool, "retain"))
-		return -EINVAL;
-	SET(retain, pool, pool->id);
-	SET(retain, offset, offset);
-	return client_do(pool->client, &request, pool->id, "retain");
-}
-
-int mempool_take(struct mempool_pool *pool, mempool_offset offset, uint64_t from_session)
-{
-	Mempool__Wire__Take take = MEMPOOL__WIRE__TAKE__INIT;
-	int r;
-	REQUEST(request, TAKE, take, take);
-	POOL_CALL(pool);
-
-	if (pool_check_handle(pool, "take"))
-		return -EINVAL;
-	r = heaps_take(pool->heaps, slot_of(pool, offset), from_session);
-	if (r == -EALREADY || r == -EFAULT)
-		r = -ESTALE; /* freed, or never there: not the sender's */
-	if (r == -ESTALE)
-		return error_set(
-			r, "take of 0x%" PRIx64 " in %s: the block is not, or not any more, session %" PRIu64 "'s",
-			offset, pool->label, from_session);
-	if (r != HEAP_E_REQUEST)
-		return r;
-	SET(take, pool, pool->id);
-	SET(take, offset, offset);
-	SET(take, from_session, from_session);
-	return client_do(pool->client, &request, pool->id, "take");
-}
+/* ---- usable size ---- */
 
 size_t mempool_usable_size(struct mempool_pool *pool, mempool_offset offset)
 {
@@ -783,7 +694,7 @@ size_t mempool_usable_size(struct mempool_pool *pool, mempool_offset offset)
 
 	if (pool_check_handle(pool, "usable_size") || !offset)
 		return 0;
-	r = heaps_look(pool->heaps, slot_of(pool, offset), &bytes, &session);
+	r = heaps_look(pool->heaps, guard_slot(pool, offset), &bytes, &session);
 	if (r == HEAP_E_REQUEST) {
 		r = block_inspect(pool, offset, &block);
 		bytes = block.size;

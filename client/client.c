@@ -128,23 +128,22 @@ int client_do_each(struct mempool_client *client, unsigned n, Mempool__Wire__Req
 }
 
 int client_free(struct mempool_client *client, Mempool__Wire__Request *request, uint64_t pool, bool waits,
-		const char *asked)
+		const char *asked, struct call *call)
 {
-	struct call call;
 	int r = enter(client, asked);
 
+	*call = (struct call){.fd = -1};
 	if (r)
 		return r;
-	r = connection_call(&client->connection, request, pool, waits, &call);
-	if (!r && call.reply->status)
-		r = refused(call.reply, asked);
+	r = connection_call(&client->connection, request, pool, waits, call);
+	if (!r && call->reply->status)
+		r = refused(call->reply, asked);
 	else if (r == -ENOMEM)
 		r = CLIENT_E_TOO_LONG;
 	else if (r && r != -ETIMEDOUT && r != -EHOSTDOWN)
 		r = explain(client, r, asked);
 	else
 		r = 0; /* done, or queued */
-	call_deinit(&call);
 	leave(client);
 	return r;
 }

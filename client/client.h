@@ -46,13 +46,14 @@ int client_do_each(struct mempool_client *client, unsigned n, Mempool__Wire__Req
 /**
  * client_free() - a free: 0 also when it is only queued, because the daemon is silent or absent
  * @waits: false: do not wait for it
+ * @call:  out: with a reply if the daemon has given one; call_deinit() it, whatever is returned
  * Return: 0; CLIENT_E_TOO_LONG: not sent, since this process has no memory for a list; one by one it can be; a negative errno
  */
 enum {
 	CLIENT_E_TOO_LONG = 1,
 };
 int client_free(struct mempool_client *client, Mempool__Wire__Request *request, uint64_t pool, bool waits,
-		const char *asked) MUST_CHECK;
+		const char *asked, struct call *call) MUST_CHECK;
 /** client_max_batch() - sizes or offsets that one request may have */
 static inline uint32_t client_max_batch(const struct mempool_client *client)
 {

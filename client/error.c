@@ -3,11 +3,12 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "mempool/mempool.h"
 
 /* Initial-exec would break dlopen() on a full static TLS block; this is no fast path. */
-static _Thread_local char sentence[768];
+static _Thread_local char sentence[ERROR_SENTENCE_BYTES];
 
 int error_set(int error, const char *format, ...)
 {
@@ -22,6 +23,21 @@ int error_set(int error, const char *format, ...)
 void error_warn(const char *text)
 {
 	snprintf(sentence, sizeof(sentence), "%s", text);
+}
+
+void error_note(struct error_first *first, int r)
+{
+	if (!r || first->error)
+		return;
+	first->error = r;
+	memcpy(first->sentence, sentence, sizeof(first->sentence));
+}
+
+int error_give(const struct error_first *first)
+{
+	if (first->error)
+		error_warn(first->sentence);
+	return first->error;
 }
 
 const char *mempool_last_error(void)

@@ -15,6 +15,12 @@
 
 #define GUARD_BYTES 16u /* before, and at least as much after, each block */
 
+/** guard_slot() - where the slot begins of a block that is in one */
+static inline uint64_t guard_slot(const struct mempool_pool *pool, uint64_t offset)
+{
+	return pool->guard ? offset - GUARD_BYTES : offset;
+}
+
 /** guard_is_slot() - whether it has a mark. A slot whose mark was overwritten has none, and no canaries there either */
 bool guard_is_slot(const struct mempool_pool *pool, uint64_t offset, uint64_t most);
 /** guard_size() - bytes of the block at @offset */

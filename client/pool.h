@@ -53,7 +53,10 @@ static inline int pool_check_handle(const struct mempool_pool *pool, const char 
 	return pool ? 0 : error_set(-EINVAL, "%s: no pool was given", asked);
 }
 
-/** block.c: what the daemon knows of a block. Return: 0, -errno with the sentence set */
+/** block_call() - block.c: a request whose reply is a block. Return: 0; -errno with the sentence set */
+int block_call(struct mempool_pool *pool, Mempool__Wire__Request *request, const char *asked,
+	       Mempool__Wire__Block *block) MUST_CHECK;
+/** block_inspect() - block.c: what the daemon knows of a block. Return: 0, -errno with the sentence set */
 int block_inspect(struct mempool_pool *pool, uint64_t offset, Mempool__Wire__Block *block) MUST_CHECK;
 /** pool_destroy_by_id() - also a private one; a warning is left in mempool_last_error(), "" if there is none */
 int pool_destroy_by_id(struct mempool_pool *pool) MUST_CHECK;

@@ -74,7 +74,7 @@ static void PRINTF(3, 4) fail_at(struct reading *reading, unsigned line, const c
 
 static void fail_errno(struct reading *reading, int r)
 {
-	snprintf(reading->why, reading->n_why, "%s: %s", reading->path, strerror(-r));
+	snprintf(reading->why, reading->n_why, "cannot read the configuration %s: %s", reading->path, strerror(-r));
 	reading->failed = r;
 }
 
@@ -194,7 +194,8 @@ static void refuse_key(struct reading *reading, const char *key, const char *con
 		fail_at(reading, reading->line, "unknown key '%s' in [%s], did you mean '%s'?", key, reading->title,
 			nearest);
 	else
-		fail_at(reading, reading->line, "unknown key '%s' in [%s]", key, reading->title);
+		fail_at(reading, reading->line, "unknown key '%s' in [%s]: mempoold.conf.example has all there are",
+			key, reading->title);
 }
 
 static bool is_first(struct reading *reading, unsigned index, const char *key)

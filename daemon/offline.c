@@ -180,23 +180,29 @@ static int print_log(const struct directory_pool *record)
 
 /* ---- both ---- */
 
+/* Of a directory that is there: what is wrong with it, in the words of a daemon that it keeps from starting. */
+static struct status status_of_study(int r)
+{
+	struct status status =
+		r > 0 ? status_of_registry(r == STUDY_E_VERSION ? REGISTRY_E_VERSION : REGISTRY_E_DAMAGED)
+		      : status_of_errno(r);
+
+	if (r < 0 && code_of(r) == EXIT_NOT_ALLOWED)
+		status.advice = "ask as root, or as the user that its daemon runs as";
+	return status;
+}
+
 static int refuse_instance(const char *instance, int r)
 {
-	struct status status = r > 0 ? (struct status){0} : status_of_errno(r);
-
-	if (r == STUDY_E_NONE)
+	if (r == STUDY_E_NONE) {
 		complain("there is no instance %s on this machine: its directory would be /dev/shm/mempool.%s; name "
-			 "another "
-			 "with --instance or --socket",
+			 "another with --instance or --socket",
 			 instance, instance);
-	else if (r == STUDY_E_VERSION)
-		complain("instance %s: its directory was written by another version: use the mempoold that wrote it",
-			 instance);
-	else if (r == STUDY_E_DAMAGED)
-		complain("instance %s: its directory /dev/shm/mempool.%s cannot be right", instance, instance);
-	else
-		complain("instance %s: its directory cannot be read: %s; %s", instance, status.wrong, status.advice);
-	return r == STUDY_E_NONE ? EXIT_NO_POOL : r == STUDY_E_DAMAGED ? EXIT_CORRUPT : r > 0 ? EXIT_OTHER : code_of(r);
+		return EXIT_NO_POOL;
+	}
+	complain("the books of instance %s (/dev/shm/mempool.%s) cannot be read: %s%s%s", instance, instance,
+		 status_of_study(r).wrong, *status_of_study(r).advice ? "; " : "", status_of_study(r).advice);
+	return r == STUDY_E_DAMAGED ? EXIT_CORRUPT : r > 0 ? EXIT_OTHER : code_of(r);
 }
 
 int offline_run(enum offline_task task, const char *instance, const char *name)
@@ -211,7 +217,9 @@ int offline_run(enum offline_task task, const char *instance, const char *name)
 	if (study_is_live(study))
 		complain("instance %s has a daemon at work: mempoolctl tells what is true now", instance);
 	if (name && !find(study, name, &record)) {
-		complain("there is no pool '%s' in instance %s", name, instance);
+		complain("there is no pool '%s' in instance %s; 'mempoold --offline check --instance %s' lists all of "
+			 "it",
+			 name, instance, instance);
 		code = EXIT_NO_POOL;
 	} else {
 		code = task == OFFLINE_LOG ? print_log(&record) : check(study, name);

@@ -135,7 +135,7 @@ static enum exit_code alloc_run(struct ctl *ctl, int argc, char *argv[])
 		error_no_memory();
 	code = get_blocks(pool, ctl->args[0], &alloc, offsets);
 	if (!code && ctl->json)
-		emit_document(emit_offsets(offsets, alloc.n));
+		emit_document(json_pack("{s:o}", "offsets", emit_offsets(offsets, alloc.n)));
 	for (uint64_t i = 0; !code && !ctl->json && i < alloc.n; i++)
 		printf("0x%" PRIx64 "\n", offsets[i]);
 	free(offsets);

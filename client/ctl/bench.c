@@ -7,12 +7,11 @@
  * Failures:   a run that fails or is interrupted ends it; the pool is removed all the same, if the daemon still lives.
  */
 #include <errno.h>
-#include <signal.h>
 #include <string.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include "ctl/bench.h"
+#include "ctl/signals.h"
 
 enum {
 	OPTION_QUICK = 0x200,
@@ -164,20 +163,12 @@ static enum exit_code drop_pool(struct bench *bench, enum exit_code code)
 
 /* ---- runs ---- */
 
-/* From here on Ctrl-C is for bench_run(), and a reader that went away is an error like any other: the pool has to be removed. */
+/* From here on Ctrl-C is for bench_run(): the pool has to be removed. */
 static enum exit_code take_signals(struct bench *bench)
 {
-	sigset_t signals;
+	int fd = bench->place.signal_fd = signals_open(0);
 
-	sigemptyset(&signals);
-	sigaddset(&signals, SIGINT);
-	sigaddset(&signals, SIGTERM);
-	sigaddset(&signals, SIGHUP);
-	sigprocmask(SIG_BLOCK, &signals, NULL);
-	signal(SIGPIPE, SIG_IGN);
-	bench->place.signal_fd = signalfd(-1, &signals, SFD_CLOEXEC);
-	return bench->place.signal_fd < 0 ? error_report(EXIT_OTHER, errno, "bench: signalfd: %s", strerror(errno))
-					  : EXIT_DONE;
+	return fd < 0 ? error_report(EXIT_OTHER, -fd, "bench: signalfd: %s", strerror(-fd)) : EXIT_DONE;
 }
 
 /* The progress line is shorter than any error's, which goes over it. */

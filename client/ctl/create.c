@@ -4,6 +4,7 @@
 #include <grp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "ctl/command.h"
 
@@ -53,12 +54,14 @@ static uint32_t mode_parse(const char *text)
 static uint32_t group_parse(const char *text)
 {
 	const struct group *group = getgrnam(text);
-	uint64_t gid;
+	uint64_t gid = group ? group->gr_gid : 0;
 
-	if (group)
-		return group->gr_gid;
-	if (number_parse(text, &gid) || gid > UINT32_MAX)
+	if (!group && (number_parse(text, &gid) || gid > UINT32_MAX))
 		error_usage("--group '%s' is no group of this machine", text);
+	if (!gid && getegid()) /* to the library 0 is the caller's primary group */
+		error_usage("--group '%s': group 0 can be given to a pool by those only whose primary group it is; "
+			    "choose another group",
+			    text);
 	return (uint32_t)gid;
 }
 

@@ -11,10 +11,8 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -22,6 +20,7 @@
 #include "ctl/demo_crew.h"
 #include "ctl/demo_file.h"
 #include "ctl/demo_view.h"
+#include "ctl/signals.h"
 #include "ctl/stats.h"
 
 #define POOL_BYTES	 (16u << 20) /* half of it is room enough for slabs of each size, for each process */
@@ -378,20 +377,12 @@ static enum exit_code fork_crews(struct demo *demo)
 	return r ? error_report(EXIT_OTHER, -r, "demo: starting processes: %s", strerror(-r)) : EXIT_DONE;
 }
 
-/* From here on Ctrl-C is for the loop in watch_crew(), and a reader that went away is an error like any other: the pool
- * has to be removed. */
+/* From here on Ctrl-C is for the loop in watch_crew(): the pool has to be removed. */
 static enum exit_code take_signals(struct demo *demo)
 {
-	sigset_t signals;
+	int fd = demo->signal_fd = signals_open(0);
 
-	sigemptyset(&signals);
-	sigaddset(&signals, SIGINT);
-	sigaddset(&signals, SIGTERM);
-	sigaddset(&signals, SIGHUP);
-	sigprocmask(SIG_BLOCK, &signals, NULL);
-	signal(SIGPIPE, SIG_IGN);
-	demo->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC);
-	return demo->signal_fd < 0 ? error_report(EXIT_OTHER, errno, "demo: signalfd: %s", strerror(errno)) : EXIT_DONE;
+	return fd < 0 ? error_report(EXIT_OTHER, -fd, "demo: signalfd: %s", strerror(-fd)) : EXIT_DONE;
 }
 
 static enum exit_code direct_pass(struct demo *demo)

@@ -143,7 +143,7 @@ json_t *emit_offsets(const mempool_offset offsets[], size_t n)
 		if (json_array_append_new(array, json_integer((json_int_t)offsets[i])))
 			error_no_memory();
 	}
-	return json_pack("{s:o}", "offsets", array);
+	return array;
 }
 
 void emit_document(json_t *document)

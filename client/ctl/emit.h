@@ -30,7 +30,7 @@ json_t *emit_daemon(const struct mempool_daemon_info *info);
 /** emit_pool() - what `list` says about a pool. Return: a reference */
 json_t *emit_pool(const struct mempool_pool_info *info);
 
-/** emit_offsets() - {"offsets":[…]}. Return: a reference */
+/** emit_offsets() - an array of them. Return: a reference */
 json_t *emit_offsets(const mempool_offset offsets[], size_t n);
 
 /** emit_document() - print on one line, flush, and drop the reference; NULL: memory ran out while it was made, ends */

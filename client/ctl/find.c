@@ -24,7 +24,7 @@ static enum exit_code find_run(struct ctl *ctl, int argc, char *argv[])
 	else if (r)
 		code = error_of_library(r, NULL, "find of '%s' in '%s'", ctl->args[1], ctl->args[0]);
 	else if (ctl->json)
-		emit_document(emit_offsets(&offset, 1));
+		emit_document(json_pack("{s:o}", "offsets", emit_offsets(&offset, 1)));
 	else
 		printf("0x%" PRIx64 "\n", offset);
 	mempool_pool_close(pool);

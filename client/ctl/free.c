@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
-/* mempoolctl free - drops the owner's hold on blocks; goes on after an error, and tells the first */
+/* mempoolctl free - drops the owner's hold on blocks; one that cannot be freed does not keep the others from it */
 #include <inttypes.h>
 #include <limits.h>
 #include <stdlib.h>
 
 #include "ctl/command.h"
+
+#define SHOWN_MAX 8u /* of those that were not freed, in text; simply picked */
 
 static mempool_offset *offsets_parse(const struct ctl *ctl)
 {
@@ -17,31 +19,47 @@ static mempool_offset *offsets_parse(const struct ctl *ctl)
 	return offsets;
 }
 
+static void print_freed(const struct ctl *ctl, size_t n, const mempool_offset failed[], size_t n_failed)
+{
+	size_t n_freed = n - n_failed;
+
+	if (ctl->json) {
+		emit_document(json_pack("{s:I, s:o}", "freed", (json_int_t)n_freed, "failed",
+					emit_offsets(failed, n_failed)));
+		return;
+	}
+	printf("freed %zu block%s", n_freed, plural(n_freed));
+	for (size_t i = 0; i < n_failed && i < SHOWN_MAX; i++)
+		printf("%s0x%" PRIx64, i ? ", " : "; not freed: ", failed[i]);
+	if (n_failed > SHOWN_MAX)
+		printf(" and %zu more", n_failed - SHOWN_MAX);
+	putchar('\n');
+}
+
 static enum exit_code free_run(struct ctl *ctl, int argc, char *argv[])
 {
+	mempool_offset *offsets, *failed;
 	struct mempool_pool *pool;
-	mempool_offset *offsets;
 	enum exit_code code;
-	int n_freed = 0;
+	size_t n, n_failed;
+	int r;
 
 	command_parse(ctl, &free_command, argc, argv, NULL);
 	offsets = offsets_parse(ctl); /* all of them, before anything is freed */
+	n = (size_t)ctl->n_args - 1;
+	failed = calloc(n, sizeof(*failed));
+	if (!failed)
+		error_no_memory();
 	code = ctl_open(ctl, "free", ctl->args[0], &pool);
-	if (code)
-		return free(offsets), code;
-	for (int i = 0; i < ctl->n_args - 1; i++) {
-		int r = mempool_free(pool, offsets[i]);
-
-		n_freed += !r;
-		if (r && !code)
-			code = error_of_library(r, NULL, "free of 0x%" PRIx64 " in '%s'", offsets[i], ctl->args[0]);
+	if (!code) {
+		r = mempool_free_batch_failed(pool, n, offsets, failed, &n_failed);
+		if (r)
+			code = error_of_library(r, NULL, "free in '%s'", ctl->args[0]);
+		print_freed(ctl, n, failed, n_failed);
+		mempool_pool_close(pool);
 	}
-	if (ctl->json)
-		emit_document(json_pack("{s:i}", "freed", n_freed));
-	else
-		printf("freed %d block%s\n", n_freed, plural((uint64_t)n_freed));
+	free(failed);
 	free(offsets);
-	mempool_pool_close(pool);
 	return code;
 }
 

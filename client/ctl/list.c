@@ -41,6 +41,22 @@ static void print_list(const struct ctl *ctl, const struct pool_list *list)
 	table_free(table);
 }
 
+/* A pool that could not be recovered is in no list, but its name is taken. */
+static void print_none(const struct ctl *ctl)
+{
+	struct mempool_daemon_info info = {.struct_size = sizeof(info)};
+	bool is_known = !mempool_daemon_info(ctl->client, &info) && info.n_last_recoveries;
+	uint64_t n_lost = is_known ? info.last_recoveries[0].refused : 0;
+
+	if (n_lost)
+		printf("no pools but %" PRIu64
+		       " that could not be recovered when the daemon started: its log names %s, "
+		       "and what to do\n",
+		       n_lost, n_lost == 1 ? "it" : "them");
+	else
+		puts("no pools yet; make one with 'mempoolctl create NAME --size 64M'");
+}
+
 static void emit_list(const struct pool_list *list)
 {
 	json_t *pools = json_array();
@@ -68,7 +84,7 @@ static enum exit_code list_run(struct ctl *ctl, int argc, char *argv[])
 	if (ctl->json)
 		emit_list(&list);
 	else if (!list.n)
-		puts("no pools yet; make one with 'mempoolctl create NAME --size 64M'");
+		print_none(ctl);
 	else
 		print_list(ctl, &list);
 	return EXIT_DONE;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* mempoolctl sessions - who holds what: pid, command, user, blocks, bytes, since */
+/* mempoolctl sessions - who holds what: pid, command, user, blocks, bytes, since; not who looks, which holds nothing */
 #include <errno.h>
 #include <inttypes.h>
 #include <time.h>
@@ -11,6 +11,7 @@ struct listing {
 	struct table *table; /* without */
 	size_t n;
 	time_t now;
+	uint64_t own; /* session */
 };
 
 static json_t *emit_session(const struct mempool_session_info *info)
@@ -46,6 +47,8 @@ static int visit(void *arg, const struct mempool_session_info *info)
 {
 	struct listing *listing = arg;
 
+	if (info->session == listing->own)
+		return 0;
 	listing->n++;
 	if (!listing->array)
 		print_session(listing->table, info, listing->now);
@@ -66,6 +69,7 @@ static enum exit_code sessions_run(struct ctl *ctl, int argc, char *argv[])
 	code = ctl_connect(ctl, "sessions");
 	if (code)
 		return code;
+	listing.own = mempool_session(ctl->client);
 	if (ctl->json)
 		listing.array = json_array();
 	else
@@ -81,7 +85,8 @@ static enum exit_code sessions_run(struct ctl *ctl, int argc, char *argv[])
 	else if (listing.n)
 		table_print(listing.table, stdout);
 	else
-		printf("no session%s%s%s\n", name ? " has '" : "", name ? name : "", name ? "' open" : "");
+		printf("no %ssession%s%s%s\n", name ? "" : "other ", name ? " has '" : "", name ? name : "",
+		       name ? "' open" : "");
 	json_decref(listing.array);
 	table_free(listing.table);
 	return code;
@@ -91,7 +96,8 @@ const struct command sessions_command = {
 	.name = "sessions",
 	.arguments = "[NAME]",
 	.summary = "Who holds what: pid, command, blocks, bytes, since",
-	.details = "SINCE is how long the session has had the pool open; HOLDS are blocks of others that it retained.",
+	.details = "SINCE is how long the session has had the pool open; HOLDS are blocks of others that it retained. "
+		   "The session of this command itself is left out.",
 	.n_args_max = 1,
 	.run = sessions_run,
 };

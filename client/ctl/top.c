@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "ctl/command.h"
+#include "ctl/signals.h"
 #include "ctl/top_feed.h"
 #include "ctl/top_screen.h"
 
@@ -184,21 +185,6 @@ static enum exit_code loop(struct top *top)
 	return EXIT_DONE;
 }
 
-/* Blocked before the feed's thread begins, so that it does not take them. */
-static int take_signals(struct top *top)
-{
-	sigset_t signals;
-
-	sigemptyset(&signals);
-	sigaddset(&signals, SIGINT);
-	sigaddset(&signals, SIGTERM);
-	sigaddset(&signals, SIGHUP);
-	sigaddset(&signals, SIGWINCH);
-	sigprocmask(SIG_BLOCK, &signals, NULL);
-	top->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
-	return top->signal_fd < 0 ? -errno : 0;
-}
-
 static enum exit_code run_on_terminal(struct top *top)
 {
 	enum exit_code code;
@@ -237,7 +223,8 @@ static enum exit_code top_run(struct ctl *ctl, int argc, char *argv[])
 	code = ctl_connect(ctl, "top");
 	if (code)
 		return code;
-	r = take_signals(&top);
+	top.signal_fd = signals_open(SIGWINCH); /* before the feed's thread begins, so that it does not take them */
+	r = top.signal_fd < 0 ? top.signal_fd : 0;
 	if (!r)
 		r = top_feed_start(&top.feed, ctl->socket_path, ctl->client, top.interval_s,
 				   ctl->timeout_ms >= 0 ? ctl->timeout_ms : TIMEOUT_MS);

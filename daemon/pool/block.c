@@ -258,7 +258,7 @@ int pool_alloc_batch(struct pool_member *member, size_t n, const uint64_t sizes[
 			r = block_alloc(pool, member->index, member->session, n, sizes, EXTENT_GRANULE, flags, offsets);
 		for (size_t i = 0; !r && i < n; i++)
 			offsets[i] = block_offset(pool, (uint32_t)offsets[i]);
-		result_put_batch(member, RECENT_ALLOC, note_failure(pool, r), batch, offsets, n);
+		result_put_batch(member, RECENT_ALLOC, note_failure(pool, r), batch, n, offsets, sizes);
 	}
 	pool_unlock(pool);
 	return r;

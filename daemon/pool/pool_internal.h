@@ -407,9 +407,12 @@ int result_put(struct pool_member *member, enum recent_what what, int r, const s
 /** result_take_batch() - records for the offsets of a batch of @n, in a chain. Return: 0; -ENOSPC */
 int result_take_batch(struct pool_member *member, size_t n, uint32_t *batchp) MUST_CHECK;
 bool result_find_batch(struct pool_member *member, enum recent_what what, int *rp, uint64_t offsets[], size_t n);
-/** result_put_batch() - @batch is given back unless @r is 0 */
-int result_put_batch(struct pool_member *member, enum recent_what what, int r, uint32_t batch, const uint64_t offsets[],
-		     size_t n);
+/**
+ * result_put_batch() - the answer to a batch; @batch is given back unless @r is 0
+ * @sizes: that were asked for, [n], to be told by the log; NULL: they are no blocks
+ */
+int result_put_batch(struct pool_member *member, enum recent_what what, int r, uint32_t batch, size_t n,
+		     const uint64_t offsets[], const uint64_t sizes[]);
 
 struct free_progress { /* of a batch of frees */
 	size_t n_done;

@@ -219,8 +219,8 @@ static void fill_batch(const struct pool *pool, uint32_t batch, const uint64_t o
 	}
 }
 
-int result_put_batch(struct pool_member *member, enum recent_what what, int r, uint32_t batch, const uint64_t offsets[],
-		     size_t n)
+int result_put_batch(struct pool_member *member, enum recent_what what, int r, uint32_t batch, size_t n,
+		     const uint64_t offsets[], const uint64_t sizes[])
 {
 	struct pool *pool = member->pool;
 
@@ -229,7 +229,7 @@ int result_put_batch(struct pool_member *member, enum recent_what what, int r, u
 		return result_put_as(member, what, what | RESULT_BATCH, r, NULL);
 	}
 	for (size_t i = 0; i < n && offsets[i]; i++)
-		recent_add(pool, member, what, 0, offsets[i], 0);
+		recent_add(pool, member, what, 0, offsets[i], sizes ? round_up(sizes[i], EXTENT_GRANULE) : 0);
 	if (!id_of(member))
 		return 0;
 	fill_batch(pool, batch, offsets, n);

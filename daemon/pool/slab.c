@@ -560,7 +560,7 @@ int pool_lease_slabs(struct pool_member *member, uint32_t heap, uint32_t size_cl
 			r = grant_locked(&grant, n_wanted, ids, is_new, &n);
 		for (uint32_t i = 0; !r && i < n; i++)
 			kept[i] = ids[i] + UINT64_C(1);
-		result_put_batch(member, RECENT_LEASE, r, batch, kept, n_wanted);
+		result_put_batch(member, RECENT_LEASE, r, batch, n_wanted, kept, NULL);
 		pool_commit(pool);
 		for (uint32_t i = 0; !r && i < n; i++)
 			if (is_new[i])

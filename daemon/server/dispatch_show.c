@@ -432,7 +432,7 @@ int run_log(struct request *request)
 	if (!page)
 		r = request_refuse_pool(request, -ENOMEM, pool, "Log");
 	else if (!pool_may_open(pool, &request->session->identity))
-		r = request_refuse_pool(request, POOL_E_NOT_ALLOWED, pool, "reading the log");
+		r = request_refuse_pool(request, POOL_E_NOT_ALLOWED, pool, "asking for the last operations");
 	else
 		r = show_log(request, pool, page);
 	free(page);

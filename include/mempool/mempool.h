@@ -18,6 +18,9 @@
  *           -EPROTO: the daemon that runs now speaks another version. Mappings stay; disconnect and connect anew.
  * Fork:     in a forked child, calls on the parent's handles answer -ECHILD and change nothing; close and
  *           disconnect let go of the child's own memory only.
+ * ABI:      what libmempool-client.so.0 has: programs compiled against an older header run with it. Structs with a struct_size, and
+ *           mempool_stats, grow at their ends. struct mempool_view, struct mempool_recovery and the values of enums and constants
+ *           are as they are for as long as the soname is; client/abi.c of the sources holds them, and stops a build that differs.
  * The library starts no thread, touches no signal handler, never prints and never aborts.
  */
 #ifndef MEMPOOL_MEMPOOL_H
@@ -174,7 +177,7 @@ struct mempool_operation { /* one that reached the daemon */
 	uint64_t size;
 	int32_t pid;
 	int32_t result; /* 0 or a negative errno */
-	char what[16];	/* alloc, free, realloc, publish, acquire, retain, take, resize, join, leave, recover */
+	char what[16]; /* alloc, free, realloc, publish, acquire, retain, take, resize, join, leave, recover, heap, lease; or another */
 };
 
 struct mempool_daemon_info {
@@ -323,6 +326,14 @@ int mempool_free(struct mempool_pool *pool, mempool_offset offset);
 int mempool_free_batch(struct mempool_pool *pool, size_t n, const mempool_offset offsets[]);
 
 /**
+ * mempool_free_batch_failed() - the same, and tells which were not freed
+ * @failed:    out, [n]: those, in no order. If the daemon was restarted in the middle, perhaps not all of them.
+ * @n_failedp: out: how many. A block whose canaries were overwritten (-EBADMSG) is freed, and not among them.
+ */
+int mempool_free_batch_failed(struct mempool_pool *pool, size_t n, const mempool_offset offsets[],
+			      mempool_offset failed[], size_t *n_failedp);
+
+/**
  * mempool_publish() - make an owned block the pool's, so that it outlives the session
  * @name: a key to find it by, or NULL
  *
@@ -358,7 +369,7 @@ void *mempool_ptr(struct mempool_pool *pool, mempool_offset offset);
 /** mempool_offset_of() - an address's offset; 0 if outside the pool. */
 mempool_offset mempool_offset_of(struct mempool_pool *pool, const void *address);
 
-/* What every pool begins with, in this version of the library's ABI: so that the two above mostly need no call. */
+/* What every pool begins with: so that the two above mostly need no call. Compiled into programs, and so never changed. */
 struct mempool_view {
 	char *begin;	  /* address of offset MEMPOOL_VIEW_FIRST */
 	uint64_t n_known; /* bytes from there on that are the pool's; the library looks further */

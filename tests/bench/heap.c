@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "tests/lib/lease_world.h"
+#include "tests/lib/grantor.h"
 #include "tests/lib/rnd.h"
 
 #define N_CHUNKS 20000u
@@ -12,7 +12,7 @@
 #define N_LIVE	 1000u
 #define N_SLAB	 (64u << 10)
 
-static struct lease_world world;
+static struct grantor grantor;
 static struct heap heap;
 
 static double now_ns(void)
@@ -33,7 +33,7 @@ static uint32_t slots_of(uint32_t size_class)
 static uint64_t alloc(uint64_t size)
 {
 	uint32_t size_class = size_class_of(size);
-	uint64_t offset = lease_world_alloc(&world, &heap, size_class, slots_of(size_class));
+	uint64_t offset = grantor_alloc(&grantor, &heap, size_class, slots_of(size_class));
 
 	if (!offset)
 		abort();
@@ -42,7 +42,7 @@ static uint64_t alloc(uint64_t size)
 
 static void release(uint64_t offset)
 {
-	if (lease_world_free(&heap, offset))
+	if (grantor_free(&heap, offset))
 		abort();
 }
 
@@ -107,17 +107,17 @@ static double replace(uint64_t low, uint64_t high)
 
 int main(void)
 {
-	lease_world_init(&world, UINT64_C(512) << 20, WORLD_SLABS);
-	lease_world_open(&world, 1, 1);
-	heap_init(&heap, &world.map, 1, world.data_bytes);
+	grantor_init(&grantor, UINT64_C(512) << 20, GRANTOR_SLABS);
+	grantor_open(&grantor, 1, 1);
+	heap_init(&heap, &grantor.map, 1, grantor.data_bytes);
 	printf("64 B pair                      %6.2f ns\n", pair());
 	printf("one of 1000, 16 B to 1 KiB     %6.2f ns\n", replace(16, 1024));
 	heap_flush(&heap);
-	for (uint32_t i = 0; i < WORLD_SLABS; i++)
-		(void)lease_world_recall(&world, i);
+	for (uint32_t i = 0; i < GRANTOR_SLABS; i++)
+		(void)grantor_recall(&grantor, i);
 	printf("one of 1000, 16 B to 64 KiB    %6.2f ns\n", replace(16, 64 << 10));
 	heap_flush(&heap);
 	heap_deinit(&heap);
-	lease_world_deinit(&world);
+	grantor_deinit(&grantor);
 	return 0;
 }

@@ -23,4 +23,4 @@ add_dependencies(test_dlopen mempool-client)
 
 # Its children exit without letting go of anything, which is what is tested: no leak is looked for.
 mempool_test(test_client_threads SOURCES test_client_threads.c LIBS mempool_client_test mempool-client mempool_test_lib
-  LABELS integration ENV ASAN_OPTIONS=detect_leaks=0)
+  LABELS integration TIMEOUT 600 ENV ASAN_OPTIONS=detect_leaks=0)

@@ -10,7 +10,7 @@ if(NOT MEMPOOL_SANITIZE)
   add_test(NAME install_symbols
     COMMAND ${PROJECT_SOURCE_DIR}/tests/lib/check_symbols ${prefix}/lib/libmempool-client.so.0
       ${PROJECT_SOURCE_DIR}/client/mempool-client.sym ${prefix}/include)
-  foreach(route tree headers pkg-config pkg-config-static cmake cmake-static readme)
+  foreach(route tree headers pkg-config pkg-config-static cmake cmake-static libdir readme)
     add_test(NAME install_${route} COMMAND ${run} ${prefix} ${route})
     set_tests_properties(install_${route} PROPERTIES ENVIRONMENT CC=${CMAKE_C_COMPILER})
     list(APPEND tests install_${route})

@@ -638,7 +638,8 @@ static void test_double_and_invalid_frees_are_told_by_request(void **state)
 static void test_a_batch_frees_what_it_can(void **state)
 {
 	const size_t sizes[3] = {100, 200, 6u << 20};
-	mempool_offset offsets[5];
+	mempool_offset offsets[6], failed[6];
+	size_t n_failed;
 
 	(void)state;
 	make_slots(MEMPOOL_FILL_PATTERN);
@@ -647,7 +648,12 @@ static void test_a_batch_frees_what_it_can(void **state)
 	offsets[4] = offsets[2];
 	offsets[2] = offsets[1] + 16; /* none */
 	offsets[3] = offsets[0];      /* twice */
-	assert_int_equal(mempool_free_batch(pool, 5, offsets), -EFAULT);
+	offsets[5] = offsets[4];      /* twice, and by request */
+	assert_int_equal(mempool_free_batch_failed(pool, 6, offsets, failed, &n_failed), -EFAULT);
+	assert_int_equal(n_failed, 3);
+	assert_memory_equal(failed, ((mempool_offset[]){offsets[2], offsets[3], offsets[5]}), sizeof(failed[0]) * 3);
+	assert_int_equal(mempool_free_batch(pool, 6, offsets), -EALREADY);
+	assert_int_equal(mempool_free_batch_failed(pool, 6, offsets, NULL, &n_failed), -EINVAL);
 	check_clean();
 }
 

@@ -347,10 +347,31 @@ static void test_mempoold_offline_reads_and_changes_nothing(void **state)
 	assert_non_null(strstr(out, "join"));
 	assert_int_equal(offline(d, "log flames", out, sizeof(out)), 4);
 	assert_int_equal(offline(d, "check flames", out, sizeof(out)), 4);
+	assert_non_null(strstr(out, "there is no pool 'flames' in instance"));
+	assert_non_null(strstr(out, "lists all of it")); /* and what to do */
 	assert_int_equal(look_at_objects(d, after, N_ELEMENTS(after)), n);
 	expect_untouched(before, after, n);
 	assert_int_equal(daemon_start(d, NULL), 0); /* nobody has the lock */
 	assert_int_equal(daemon_stop(d), 0);
+}
+
+static void test_mempoold_offline_says_why_a_directory_cannot_be_read(void **state)
+{
+	const uint64_t junk = 0x1234567;
+	struct daemon *d = *state;
+	char path[128], out[8192];
+	int fd;
+
+	assert_int_equal(daemon_start(d, NULL), 0);
+	daemon_kill(d);
+	snprintf(path, sizeof(path), "/dev/shm/mempool.%s", d->instance);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	assert_int_equal(pwrite(fd, &junk, 8, 0), 8);
+	close(fd);
+	assert_int_equal(offline(d, "check", out, sizeof(out)), 7);
+	assert_non_null(strstr(out, path));
+	assert_non_null(strstr(out, "its directory in /dev/shm cannot be right; remove it"));
+	assert_int_equal(unlink(path), 0);
 }
 
 static void test_mempoold_offline_check_finds_damage(void **state)
@@ -402,6 +423,7 @@ int main(void)
 		TEST(test_mempoold_stop_keeps_pools_for_the_next_start),
 		TEST(test_mempoold_failed_start_destroys_nothing),
 		TEST(test_mempoold_offline_reads_and_changes_nothing),
+		TEST(test_mempoold_offline_says_why_a_directory_cannot_be_read),
 		TEST(test_mempoold_offline_check_finds_damage),
 		TEST(test_mempoold_modes_do_not_depend_on_the_umask),
 		TEST(test_mempoold_sighup_takes_a_new_configuration),

@@ -1,8 +1,9 @@
-foreach(noun backing budget directory lease lease_hostile pool pool_block pool_model pool_picture quota recover registry registry_lost segment)
+foreach(noun backing budget directory lease lease_hostile pool pool_block pool_model pool_picture quota recover registry registry_kill
+    registry_lost registry_recover segment)
   mempool_test(test_${noun} SOURCES test_${noun}.c LIBS mempool_pool LABELS unit)
 endforeach()
 foreach(call shm_open shm_unlink ftruncate posix_fallocate mmap)
-  target_link_options(test_registry PRIVATE -Wl,--wrap=${call})
+  target_link_options(test_registry_kill PRIVATE -Wl,--wrap=${call})
 endforeach()
 mempool_test(test_pool_fault SOURCES test_pool_fault.c LIBS mempool_pool mempool_fault LABELS unit)
 mempool_test(test_pool_threads SOURCES test_pool_threads.c LIBS mempool_pool LABELS unit concurrent)

@@ -282,8 +282,10 @@ static void test_config_suggests_what_was_meant(void **state)
 	refuse("[limits]\ntime_to_helo = 1s\n",
 	       "pools.conf:2: unknown key 'time_to_helo' in [limits], did you mean 'time_to_hello'?");
 	refuse("[quota]\nblock = 1\n", "pools.conf:2: unknown key 'block' in [quota], did you mean 'blocks'?");
-	refuse("[quota]\nrequest_frame = 1K\n", "pools.conf:2: unknown key 'request_frame' in [quota]");
-	refuse("[pool \"a\"]\nsize = 1\ncolour = red\n", "pools.conf:3: unknown key 'colour' in [pool \"a\"]");
+	refuse("[quota]\nrequest_frame = 1K\n",
+	       "pools.conf:2: unknown key 'request_frame' in [quota]: mempoold.conf.example has all there are");
+	refuse("[pool \"a\"]\nsize = 1\ncolour = red\n",
+	       "pools.conf:3: unknown key 'colour' in [pool \"a\"]: mempoold.conf.example has all there are");
 	refuse("[limts]\n", "pools.conf:1: unknown section [limts], did you mean [limits]?");
 	refuse("[pool frames]\n", "pools.conf:1: unknown section [pool frames], did you mean [pool \"NAME\"]?");
 	refuse("[network]\n",
@@ -381,7 +383,7 @@ static void test_config_unreadable_file_is_an_errno(void **state)
 
 	(void)state;
 	assert_int_equal(config_load(&config, "/nowhere/x", why, sizeof(why)), -ENOENT);
-	assert_string_equal(why, "/nowhere/x: No such file or directory");
+	assert_string_equal(why, "cannot read the configuration /nowhere/x: No such file or directory");
 	assert_int_equal(config_load(&config, "/tmp", why, sizeof(why)), -EISDIR);
 }
 

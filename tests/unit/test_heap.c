@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* Heaps over a lease segment in memory; the daemon's part is played by tests/lib/lease_world.c. */
+/* Heaps over a lease segment in memory; the daemon's part is played by tests/lib/grantor.c. */
 #include "client/heap.h"
 
 #include <errno.h>
@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "tests/lib/lease_world.h"
+#include "tests/lib/grantor.h"
 #include "tests/lib/rnd.h"
 #include "tests/lib/test.h"
 
@@ -16,7 +16,7 @@
 #define N_LIVE	   4000u
 
 struct setting {
-	struct lease_world world;
+	struct grantor grantor;
 	struct heap heaps[N_HEAPS + 1]; /* by number; [0] is nobody */
 };
 
@@ -25,11 +25,11 @@ static int setup(void **state)
 	struct setting *setting = malloc(sizeof(*setting));
 
 	assert_non_null(setting);
-	lease_world_init(&setting->world, DATA_BYTES, 128);
+	grantor_init(&setting->grantor, DATA_BYTES, 128);
 	for (uint32_t k = 1; k <= N_HEAPS; k++) {
-		lease_world_open(&setting->world, k, 100 + k);
+		grantor_open(&setting->grantor, k, 100 + k);
 		memset(&setting->heaps[k], 0xff, sizeof(setting->heaps[k]));
-		heap_init(&setting->heaps[k], &setting->world.map, k, DATA_BYTES);
+		heap_init(&setting->heaps[k], &setting->grantor.map, k, DATA_BYTES);
 	}
 	*state = setting;
 	return 0;
@@ -41,7 +41,7 @@ static int teardown(void **state)
 
 	for (uint32_t k = 1; k <= N_HEAPS; k++)
 		heap_deinit(&setting->heaps[k]);
-	lease_world_deinit(&setting->world);
+	grantor_deinit(&setting->grantor);
 	free(setting);
 	return 0;
 }
@@ -57,13 +57,13 @@ static uint64_t alloc(struct setting *s, uint32_t k, uint64_t size)
 {
 	uint32_t size_class = size_class_of(size);
 
-	return lease_world_alloc(&s->world, &s->heaps[k], size_class, slots_of(size_class));
+	return grantor_alloc(&s->grantor, &s->heaps[k], size_class, slots_of(size_class));
 }
 
 static uint16_t word_at(struct setting *s, uint64_t offset)
 {
 	uint32_t id;
-	_Atomic uint16_t *word = lease_world_word(&s->world, offset, &id);
+	_Atomic uint16_t *word = grantor_word(&s->grantor, offset, &id);
 
 	assert_non_null(word);
 	return atomic_load(word);
@@ -83,10 +83,10 @@ static void test_alloc_gives_a_live_slot_of_its_class(void **state)
 		assert_int_equal(heap_look(&s->heaps[1], offset, &bytes, &session), 0);
 		assert_int_equal(bytes, size_class_bytes(size_class_of(size)));
 		assert_int_equal(session, 101);
-		assert_int_equal(lease_world_free(&s->heaps[1], offset), 0);
+		assert_int_equal(grantor_free(&s->heaps[1], offset), 0);
 		assert_int_equal(word_at(s, offset), lease_cached_by(1));
 		assert_int_equal(alloc(s, 1, size), offset); /* the warm one first */
-		assert_int_equal(lease_world_free(&s->heaps[1], offset), 0);
+		assert_int_equal(grantor_free(&s->heaps[1], offset), 0);
 	}
 }
 
@@ -102,15 +102,15 @@ static void test_free_twice_is_already(void **state)
 	struct setting *s = *state;
 	uint64_t small = alloc(s, 1, 64), large = alloc(s, 1, 100000);
 
-	assert_int_equal(lease_world_free(&s->heaps[1], small), 0);
-	assert_int_equal(lease_world_free(&s->heaps[1], small), -EALREADY);
-	assert_int_equal(lease_world_free(&s->heaps[2], small), -EALREADY);
-	assert_int_equal(lease_world_free(&s->heaps[1], large), 0);
-	assert_int_equal(lease_world_free(&s->heaps[1], large), -EALREADY);
+	assert_int_equal(grantor_free(&s->heaps[1], small), 0);
+	assert_int_equal(grantor_free(&s->heaps[1], small), -EALREADY);
+	assert_int_equal(grantor_free(&s->heaps[2], small), -EALREADY);
+	assert_int_equal(grantor_free(&s->heaps[1], large), 0);
+	assert_int_equal(grantor_free(&s->heaps[1], large), -EALREADY);
 	heap_flush(&s->heaps[1]);
 	assert_int_equal(word_at(s, small), LEASE_FREE);
-	assert_int_equal(lease_world_free(&s->heaps[1], small), -EALREADY);
-	assert_int_equal(lease_world_free(&s->heaps[2], large), -EALREADY);
+	assert_int_equal(grantor_free(&s->heaps[1], small), -EALREADY);
+	assert_int_equal(grantor_free(&s->heaps[2], large), -EALREADY);
 }
 
 static void test_free_of_another_heaps_block_keeps_the_slot(void **state)
@@ -118,14 +118,14 @@ static void test_free_of_another_heaps_block_keeps_the_slot(void **state)
 	struct setting *s = *state;
 	uint64_t small = alloc(s, 1, 64), large = alloc(s, 1, 100000);
 
-	assert_int_equal(lease_world_free(&s->heaps[2], small), 0);
+	assert_int_equal(grantor_free(&s->heaps[2], small), 0);
 	assert_int_equal(word_at(s, small), lease_cached_by(2));
 	assert_int_equal(alloc(s, 2, 64), small);
-	assert_int_equal(lease_world_free(&s->heaps[2], large), 0);
+	assert_int_equal(grantor_free(&s->heaps[2], large), 0);
 	assert_int_equal(word_at(s, large), lease_cached_by(2));
 	assert_int_equal(alloc(s, 2, 100000), large);
-	assert_int_equal(lease_world_free(&s->heaps[1], small), 0);
-	assert_int_equal(lease_world_free(&s->heaps[1], large), 0);
+	assert_int_equal(grantor_free(&s->heaps[1], small), 0);
+	assert_int_equal(grantor_free(&s->heaps[1], large), 0);
 }
 
 static void test_the_last_popped_is_freed_once(void **state)
@@ -133,18 +133,18 @@ static void test_the_last_popped_is_freed_once(void **state)
 	struct setting *s = *state;
 	uint64_t first = alloc(s, 1, 64), last = alloc(s, 1, 64);
 
-	assert_int_equal(lease_world_free(&s->heaps[1], last), 0);
-	assert_int_equal(lease_world_free(&s->heaps[1], last), -EALREADY);
-	assert_int_equal(lease_world_free(&s->heaps[1], first), 0); /* lies where the last lay */
-	assert_int_equal(lease_world_free(&s->heaps[1], last), -EALREADY);
+	assert_int_equal(grantor_free(&s->heaps[1], last), 0);
+	assert_int_equal(grantor_free(&s->heaps[1], last), -EALREADY);
+	assert_int_equal(grantor_free(&s->heaps[1], first), 0); /* lies where the last lay */
+	assert_int_equal(grantor_free(&s->heaps[1], last), -EALREADY);
 	last = alloc(s, 1, 64);
 	assert_int_equal(last, first);
-	assert_int_equal(lease_world_free(&s->heaps[2], last), 0);
-	assert_int_equal(lease_world_free(&s->heaps[1], last), -EALREADY);
+	assert_int_equal(grantor_free(&s->heaps[2], last), 0);
+	assert_int_equal(grantor_free(&s->heaps[1], last), -EALREADY);
 	assert_int_equal(word_at(s, last), lease_cached_by(2));
 	last = alloc(s, 1, 64);
 	heap_flush(&s->heaps[1]);
-	assert_int_equal(lease_world_free(&s->heaps[1], last), 0);
+	assert_int_equal(grantor_free(&s->heaps[1], last), 0);
 	assert_int_equal(word_at(s, last), lease_cached_by(1));
 }
 
@@ -161,14 +161,14 @@ static void test_the_daemon_is_told_of_many_empty_slabs_only(void **state)
 			assert_int_not_equal(live[i], 0);
 		}
 		for (uint64_t i = 0; i < n_bytes / slot_bytes; i++)
-			assert_int_equal(lease_world_free(&s->heaps[1], live[i]), 0);
+			assert_int_equal(grantor_free(&s->heaps[1], live[i]), 0);
 		heap_flush(&s->heaps[1]);
 		n = heap_returns(&s->heaps[1], ids);
 		assert_int_equal(n != 0, n_bytes > few);
 	}
 	for (uint32_t i = 0; i < n; i++) {
 		bytes += slots_of(size_class_of(4096)) * slot_bytes;
-		assert_true(lease_world_recall(&s->world, ids[i]));
+		assert_true(grantor_recall(&s->grantor, ids[i]));
 	}
 	assert_in_range(bytes, slot_bytes,
 			4 * few - DATA_BYTES / 8 * 3 / 4 + slots_of(size_class_of(4096)) * slot_bytes);
@@ -181,23 +181,23 @@ static void test_free_of_what_is_no_slot(void **state)
 	uint64_t offset = alloc(s, 1, 80), id_base;
 	uint32_t id;
 
-	assert_non_null(lease_world_word(&s->world, offset, &id));
-	id_base = s->world.slabs[id].base;
+	assert_non_null(grantor_word(&s->grantor, offset, &id));
+	id_base = s->grantor.slabs[id].base;
 	for (uint64_t inside = 1; inside < 80; inside++)
-		assert_int_equal(lease_world_free(&s->heaps[1], offset + inside), -EFAULT);
+		assert_int_equal(grantor_free(&s->heaps[1], offset + inside), -EFAULT);
 	/* the tail behind the last slot, and what lies outside every slab */
-	for (uint64_t at = id_base + s->world.slabs[id].n_slots * UINT64_C(80); at < id_base + 16384; at += 8)
-		assert_int_equal(lease_world_free(&s->heaps[1], at), -EFAULT);
+	for (uint64_t at = id_base + s->grantor.slabs[id].n_slots * UINT64_C(80); at < id_base + 16384; at += 8)
+		assert_int_equal(grantor_free(&s->heaps[1], at), -EFAULT);
 	for (unsigned bit = 0; bit < 64; bit++) {
 		uint64_t far = UINT64_C(1) << bit;
 
 		if (far < id_base || far >= id_base + 16384)
-			assert_int_equal(lease_world_free(&s->heaps[1], far), HEAP_E_REQUEST);
-		assert_int_equal(lease_world_free(&s->heaps[1], DATA_BYTES + far), HEAP_E_REQUEST);
+			assert_int_equal(grantor_free(&s->heaps[1], far), HEAP_E_REQUEST);
+		assert_int_equal(grantor_free(&s->heaps[1], DATA_BYTES + far), HEAP_E_REQUEST);
 	}
-	assert_int_equal(lease_world_free(&s->heaps[1], 1), HEAP_E_REQUEST);
-	assert_int_equal(lease_world_free(&s->heaps[1], UINT64_MAX), HEAP_E_REQUEST);
-	assert_int_equal(lease_world_free(&s->heaps[1], DATA_BYTES - 1), HEAP_E_REQUEST);
+	assert_int_equal(grantor_free(&s->heaps[1], 1), HEAP_E_REQUEST);
+	assert_int_equal(grantor_free(&s->heaps[1], UINT64_MAX), HEAP_E_REQUEST);
+	assert_int_equal(grantor_free(&s->heaps[1], DATA_BYTES - 1), HEAP_E_REQUEST);
 	assert_int_equal(word_at(s, offset), lease_live_of(1));
 }
 
@@ -206,12 +206,12 @@ static void test_pinned_and_the_pools_slots_are_the_daemons(void **state)
 	struct setting *s = *state;
 	uint64_t offset = alloc(s, 1, 64), bytes, session;
 
-	assert_true(lease_world_swap(&s->world, offset, lease_live_of(1), LEASE_PINNED));
-	assert_int_equal(lease_world_free(&s->heaps[1], offset), HEAP_E_REQUEST);
+	assert_true(grantor_swap(&s->grantor, offset, lease_live_of(1), LEASE_PINNED));
+	assert_int_equal(grantor_free(&s->heaps[1], offset), HEAP_E_REQUEST);
 	assert_int_equal(heap_take(&s->heaps[2], offset, 101), HEAP_E_REQUEST);
 	assert_int_equal(heap_look(&s->heaps[1], offset, &bytes, &session), HEAP_E_REQUEST);
-	assert_true(lease_world_swap(&s->world, offset, LEASE_PINNED, LEASE_POOLS));
-	assert_int_equal(lease_world_free(&s->heaps[2], offset), HEAP_E_REQUEST);
+	assert_true(grantor_swap(&s->grantor, offset, LEASE_PINNED, LEASE_POOLS));
+	assert_int_equal(grantor_free(&s->heaps[2], offset), HEAP_E_REQUEST);
 	assert_int_equal(word_at(s, offset), LEASE_POOLS);
 }
 
@@ -227,7 +227,7 @@ static void test_take_wants_the_senders_session(void **state)
 	assert_int_equal(heap_take(&s->heaps[2], offset, 102), 0); /* its own already */
 	assert_int_equal(heap_take(&s->heaps[3], offset, 101), -ESTALE);
 	assert_int_equal(heap_take(&s->heaps[3], offset + 1, 101), -EFAULT);
-	assert_int_equal(lease_world_free(&s->heaps[2], offset), 0);
+	assert_int_equal(grantor_free(&s->heaps[2], offset), 0);
 	assert_int_equal(heap_take(&s->heaps[3], offset, 102), -EALREADY);
 }
 
@@ -239,11 +239,11 @@ static void test_flush_gives_every_slot_back(void **state)
 	for (uint32_t i = 0; i < 2000; i++)
 		live[i] = alloc(s, 1, 48);
 	for (uint32_t i = 0; i < 2000; i++)
-		assert_int_equal(lease_world_free(&s->heaps[1], live[i]), 0);
+		assert_int_equal(grantor_free(&s->heaps[1], live[i]), 0);
 	heap_flush(&s->heaps[1]);
-	for (uint32_t id = 0; id < s->world.n_slabs; id++)
-		if (s->world.slabs[id].is_slab)
-			assert_true(lease_world_recall(&s->world, id));
+	for (uint32_t id = 0; id < s->grantor.n_slabs; id++)
+		if (s->grantor.slabs[id].is_slab)
+			assert_true(grantor_recall(&s->grantor, id));
 	/* what it still remembers of them is gone: other classes and heaps get the ids */
 	assert_int_not_equal(alloc(s, 2, 1000), 0);
 	assert_int_not_equal(alloc(s, 1, 48), 0);
@@ -259,12 +259,12 @@ static void test_a_heap_whose_session_is_over_touches_nothing(void **state)
 	for (unsigned i = 0; i < N_ELEMENTS(live); i++)
 		live[i] = alloc(s, 1, 64);
 	for (unsigned i = 0; i < N_ELEMENTS(live) / 2; i++) /* some cached, some live */
-		assert_int_equal(lease_world_free(&s->heaps[1], live[i]), 0);
-	assert_int_equal(lease_world_free(&s->heaps[1], large), 0);
-	lease_world_sweep(&s->world, 1);
+		assert_int_equal(grantor_free(&s->heaps[1], live[i]), 0);
+	assert_int_equal(grantor_free(&s->heaps[1], large), 0);
+	grantor_sweep(&s->grantor, 1);
 	for (int reused = 0; reused < 2; reused++) {
 		if (reused)
-			lease_world_open(&s->world, 1, 201);
+			grantor_open(&s->grantor, 1, 201);
 		for (unsigned i = 0; i < N_ELEMENTS(taken) / 2; i++) /* orphans first: the same slots */
 			taken[i] = alloc(s, 2, 64);
 		heap_flush(&s->heaps[1]);
@@ -278,7 +278,7 @@ static void test_a_heap_whose_session_is_over_touches_nothing(void **state)
 		assert_int_equal(heap_pop(&s->heaps[1], size_class), 0);
 		for (unsigned i = 0; i < N_ELEMENTS(taken) / 2; i++) {
 			assert_int_equal(word_at(s, taken[i]), lease_live_of(2));
-			assert_int_equal(lease_world_free(&s->heaps[2], taken[i]), 0);
+			assert_int_equal(grantor_free(&s->heaps[2], taken[i]), 0);
 		}
 	}
 }
@@ -295,9 +295,9 @@ static void test_slots_flushed_by_another_are_found_again(void **state)
 			assert_int_not_equal(live[i], 0);
 		}
 		for (uint32_t i = 0; i < 2000; i++)
-			assert_int_equal(lease_world_free(&s->heaps[2], live[i]), 0);
-		for (uint32_t id = 0, *n = round ? &n_after : &n_slabs; id < s->world.n_slabs; id++)
-			*n = id ? *n + s->world.slabs[id].is_slab : s->world.slabs[id].is_slab;
+			assert_int_equal(grantor_free(&s->heaps[2], live[i]), 0);
+		for (uint32_t id = 0, *n = round ? &n_after : &n_slabs; id < s->grantor.n_slabs; id++)
+			*n = id ? *n + s->grantor.slabs[id].is_slab : s->grantor.slabs[id].is_slab;
 	}
 	assert_in_range(n_after, n_slabs, n_slabs * 2); /* not more each round */
 }
@@ -308,10 +308,10 @@ static void test_a_stopped_heaps_large_slot_can_be_taken_back(void **state)
 	uint64_t offset = alloc(s, 1, 100000), other;
 	uint32_t id;
 
-	assert_int_equal(lease_world_free(&s->heaps[1], offset), 0);
-	assert_non_null(lease_world_word(&s->world, offset, &id));
-	assert_true(lease_world_swap(&s->world, offset, lease_cached_by(1), LEASE_FREE));
-	assert_true(lease_world_recall(&s->world, id));
+	assert_int_equal(grantor_free(&s->heaps[1], offset), 0);
+	assert_non_null(grantor_word(&s->grantor, offset, &id));
+	assert_true(grantor_swap(&s->grantor, offset, lease_cached_by(1), LEASE_FREE));
+	assert_true(grantor_recall(&s->grantor, id));
 	other = alloc(s, 2, 100000);
 	assert_int_equal(other, offset);
 	assert_int_not_equal(alloc(s, 1, 100000), offset);
@@ -323,9 +323,9 @@ static void test_pressure_empties_the_magazines(void **state)
 	struct setting *s = *state;
 	uint64_t one = alloc(s, 1, 64), two = alloc(s, 1, 100000);
 
-	assert_int_equal(lease_world_free(&s->heaps[1], one), 0);
-	assert_int_equal(lease_world_free(&s->heaps[1], two), 0);
-	lease_hint_raise(&s->world.map.header->pressure);
+	assert_int_equal(grantor_free(&s->heaps[1], one), 0);
+	assert_int_equal(grantor_free(&s->heaps[1], two), 0);
+	lease_hint_raise(&s->grantor.map.header->pressure);
 	assert_int_not_equal(alloc(s, 1, 2000), 0); /* the next slow path */
 	assert_int_equal(word_at(s, one), LEASE_FREE);
 	assert_int_equal(word_at(s, two), LEASE_FREE);
@@ -336,21 +336,21 @@ static void test_a_destroyed_pool_is_stale(void **state)
 	struct setting *s = *state;
 	uint64_t offset;
 
-	atomic_fetch_or(&s->world.map.header->flags, LEASE_DESTROYED);
+	atomic_fetch_or(&s->grantor.map.header->flags, LEASE_DESTROYED);
 	assert_int_equal(heap_alloc(&s->heaps[1], 3, &offset), -ESTALE);
 }
 
 static void test_zero_words_are_never_taken(void **state)
 {
 	struct setting *s = *state;
-	uint32_t id = lease_world_grant(&s->world, 1, 3, 64);
+	uint32_t id = grantor_grant(&s->grantor, 1, 3, 64);
 	uint64_t offset;
 
 	for (uint32_t i = 0; i < 64; i++)
-		atomic_store(&s->world.map.words[s->world.slabs[id].first_word + i], 0);
+		atomic_store(&s->grantor.map.words[s->grantor.slabs[id].first_word + i], 0);
 	heap_grant(&s->heaps[1], 3, 1, &id);
 	assert_int_equal(heap_alloc(&s->heaps[1], 3, &offset), HEAP_E_EMPTY);
-	assert_int_equal(lease_world_free(&s->heaps[1], s->world.slabs[id].base), HEAP_E_REQUEST);
+	assert_int_equal(grantor_free(&s->heaps[1], s->grantor.slabs[id].base), HEAP_E_REQUEST);
 }
 
 /* ---- random sequences against a naive model ---- */
@@ -386,17 +386,17 @@ static void check(struct setting *s, const struct block *blocks, uint32_t n_bloc
 		assert_int_equal(large, s->heaps[k].large_bytes);
 		assert_true(large <= s->heaps[k].large_limit + SIZE_CLASS_BYTES_MAX);
 	}
-	for (uint32_t id = 0; id < s->world.n_slabs; id++) {
-		const struct world_slab *slab = &s->world.slabs[id];
+	for (uint32_t id = 0; id < s->grantor.n_slabs; id++) {
+		const struct grantor_slab *slab = &s->grantor.slabs[id];
 
 		for (uint32_t i = 0; slab->is_slab && i < slab->n_slots; i++) {
-			uint16_t word = atomic_load(&s->world.map.words[slab->first_word + i]);
+			uint16_t word = atomic_load(&s->grantor.map.words[slab->first_word + i]);
 
 			n_words_live += lease_is_live(word);
 			n_words_cached += lease_is_cached(word) && word != LEASE_FREE;
 			assert_true(lease_is_live(word) || lease_is_cached(word));
 		}
-		assert_int_equal(lease_custody_peek(&s->world.map.slabs[id].custody),
+		assert_int_equal(lease_custody_peek(&s->grantor.map.slabs[id].custody),
 				 slab->is_slab ? LEASE_IDLE : LEASE_DAEMON);
 	}
 	/* equal numbers, each of the one found in the other: the same sets, and nothing twice */
@@ -419,16 +419,16 @@ static void random_step(struct setting *s, struct rnd *rnd, struct block *blocks
 		heap_flush(&s->heaps[k]);
 		break;
 	case 2 ... 4:
-		(void)lease_world_recall(&s->world, (uint32_t)rnd_below(rnd, s->world.n_slabs));
+		(void)grantor_recall(&s->grantor, (uint32_t)rnd_below(rnd, s->grantor.n_slabs));
 		break;
 	case 5: /* k dies, and its number begins anew */
 		heap_deinit(&s->heaps[k]);
-		lease_world_sweep(&s->world, k);
+		grantor_sweep(&s->grantor, k);
 		for (uint32_t i = 0; i < N_LIVE; i++)
 			if (blocks[i].heap == k)
 				blocks[i] = (struct block){0};
-		lease_world_open(&s->world, k, 100 + k);
-		heap_init(&s->heaps[k], &s->world.map, k, DATA_BYTES);
+		grantor_open(&s->grantor, k, 100 + k);
+		heap_init(&s->heaps[k], &s->grantor.map, k, DATA_BYTES);
 		break;
 	case 6 ... 10:
 		if (block->offset) {
@@ -437,14 +437,14 @@ static void random_step(struct setting *s, struct rnd *rnd, struct block *blocks
 		}
 		break;
 	case 11 ... 12:
-		lease_hint_raise(&s->world.map.header->pressure);
+		lease_hint_raise(&s->grantor.map.header->pressure);
 		break;
 	default:
 		if (block->offset) {
 			uint32_t by = rnd_below(rnd, 3) ? block->heap : k;
 
-			assert_int_equal(lease_world_free(&s->heaps[by], block->offset), 0);
-			assert_int_equal(lease_world_free(&s->heaps[k], block->offset), -EALREADY);
+			assert_int_equal(grantor_free(&s->heaps[by], block->offset), 0);
+			assert_int_equal(grantor_free(&s->heaps[k], block->offset), -EALREADY);
 			*block = (struct block){0};
 		} else {
 			uint64_t size = random_size(rnd), offset = alloc(s, k, size);
@@ -491,7 +491,7 @@ static void test_random_bytes_crash_nothing(void **state)
 {
 	struct setting *s = *state;
 	struct rnd rnd;
-	uint64_t from = s->world.map.header->heaps_at;
+	uint64_t from = s->grantor.map.header->heaps_at;
 
 	rnd_init(&rnd, rnd_seed_from_env_or_time());
 	for (uint32_t round = 0; round < 40; round++) {
@@ -501,18 +501,18 @@ static void test_random_bytes_crash_nothing(void **state)
 			uint32_t k = 1 + (uint32_t)rnd_below(&rnd, N_HEAPS),
 				 class = (uint32_t)rnd_below(&rnd, SIZE_CLASS_N);
 			uint64_t *offset = &offsets[rnd_below(&rnd, 64)];
-			uint64_t at = from + rnd_below(&rnd, s->world.n_bytes - from - 8), junk = rnd_next(&rnd);
+			uint64_t at = from + rnd_below(&rnd, s->grantor.n_bytes - from - 8), junk = rnd_next(&rnd);
 			uint32_t id = (uint32_t)junk;
 
 			if (round % 2) /* small numbers go further */
 				junk &= UINT64_C(0x00ff000f00ff000f);
-			memcpy(s->world.base + at, &junk, 1 + rnd_below(&rnd, 8));
+			memcpy(s->grantor.base + at, &junk, 1 + rnd_below(&rnd, 8));
 			if (!rnd_below(&rnd, 4))
-				memcpy(&s->world.map.slabs[rnd_below(&rnd, 8)], &junk, 8);
+				memcpy(&s->grantor.map.slabs[rnd_below(&rnd, 8)], &junk, 8);
 			switch (rnd_below(&rnd, 8)) {
 			case 0:
 				heap_grant(&s->heaps[k], class, 1, &id);
-				id %= s->world.n_slabs;
+				id %= s->grantor.n_slabs;
 				heap_grant(&s->heaps[k], class, 1, &id);
 				break;
 			case 1:
@@ -527,14 +527,14 @@ static void test_random_bytes_crash_nothing(void **state)
 				heap_refused(&s->heaps[k], class);
 				break;
 			case 4:
-				lease_custody_give(&s->world.map.slabs[rnd_below(&rnd, s->world.n_slabs)].custody);
+				lease_custody_give(&s->grantor.map.slabs[rnd_below(&rnd, s->grantor.n_slabs)].custody);
 				break;
 			case 5:
-				(void)lease_world_free(&s->heaps[k], *offset);
+				(void)grantor_free(&s->heaps[k], *offset);
 				*offset = 0;
 				break;
 			default:
-				*offset = lease_world_alloc(&s->world, &s->heaps[k], class, slots_of(class));
+				*offset = grantor_alloc(&s->grantor, &s->heaps[k], class, slots_of(class));
 				assert_true(*offset < DATA_BYTES);
 			}
 		}
@@ -544,23 +544,24 @@ static void test_random_bytes_crash_nothing(void **state)
 static void test_a_bad_header_is_refused(void **state)
 {
 	struct setting *s = *state;
-	struct lease_header good = *s->world.map.header, *header = s->world.map.header;
+	struct lease_header good = *s->grantor.map.header, *header = s->grantor.map.header;
 	struct lease_map map;
 	struct rnd rnd;
 
 	rnd_init(&rnd, rnd_seed_from_env_or_time());
-	assert_int_equal(lease_map_attach(&map, s->world.base, s->world.n_bytes), 0);
-	assert_int_equal(lease_map_attach(&map, s->world.base, s->world.n_bytes - LEASE_PAGE_BYTES), -EPROTO);
-	assert_int_equal(lease_map_attach(&map, s->world.base, 64), -EPROTO);
+	assert_int_equal(lease_map_attach(&map, s->grantor.base, s->grantor.n_bytes), 0);
+	assert_int_equal(lease_map_attach(&map, s->grantor.base, s->grantor.n_bytes - LEASE_PAGE_BYTES), -EPROTO);
+	assert_int_equal(lease_map_attach(&map, s->grantor.base, 64), -EPROTO);
 	for (uint32_t i = 0; i < 100000; i++) {
 		uint64_t junk = rnd_log(&rnd, 1, UINT64_MAX / 2);
 
 		memcpy((uint8_t *)header + rnd_below(&rnd, sizeof(*header) - 8), &junk, 8);
-		if (!lease_map_attach(&map, s->world.base, s->world.n_bytes)) { /* then all of it lies inside */
-			assert_true((uint8_t *)(map.heaps + map.n_heaps) <= s->world.base + s->world.n_bytes);
-			assert_true((uint8_t *)(map.pages + lease_map_pages(&map)) <= s->world.base + s->world.n_bytes);
-			assert_true((uint8_t *)(map.slabs + map.n_slabs) <= s->world.base + s->world.n_bytes);
-			assert_true((uint8_t *)(map.words + map.n_words) <= s->world.base + s->world.n_bytes);
+		if (!lease_map_attach(&map, s->grantor.base, s->grantor.n_bytes)) { /* then all of it lies inside */
+			assert_true((uint8_t *)(map.heaps + map.n_heaps) <= s->grantor.base + s->grantor.n_bytes);
+			assert_true((uint8_t *)(map.pages + lease_map_pages(&map)) <=
+				    s->grantor.base + s->grantor.n_bytes);
+			assert_true((uint8_t *)(map.slabs + map.n_slabs) <= s->grantor.base + s->grantor.n_bytes);
+			assert_true((uint8_t *)(map.words + map.n_words) <= s->grantor.base + s->grantor.n_bytes);
 		}
 		memcpy(header, &good, sizeof(good));
 	}
@@ -595,7 +596,7 @@ static uint64_t alloc_locked(struct worker *worker, uint32_t size_class)
 	n = heap_wants(heap, size_class);
 	if (n) {
 		pthread_mutex_lock(&grantor);
-		id = lease_world_grant(&worker->setting->world, worker->heap, size_class, slots_of(size_class));
+		id = grantor_grant(&worker->setting->grantor, worker->heap, size_class, slots_of(size_class));
 		pthread_mutex_unlock(&grantor);
 		if (id == UINT32_MAX)
 			heap_refused(heap, size_class);
@@ -621,13 +622,13 @@ static void *work(void *arg)
 		other = atomic_exchange_explicit(&mail[rnd_below(&rnd, N_MAIL)], mine, memory_order_acq_rel);
 		if (other) {
 			stamps[other / 16]++;
-			worker->failed |= lease_world_free(&worker->setting->heaps[worker->heap], other) != 0;
+			worker->failed |= grantor_free(&worker->setting->heaps[worker->heap], other) != 0;
 		}
 		if (!rnd_below(&rnd, 2000))
 			heap_flush(&worker->setting->heaps[worker->heap]);
 		if (!rnd_below(&rnd, 500)) {
 			pthread_mutex_lock(&grantor);
-			(void)lease_world_recall(&worker->setting->world, (uint32_t)rnd_below(&rnd, 128));
+			(void)grantor_recall(&worker->setting->grantor, (uint32_t)rnd_below(&rnd, 128));
 			pthread_mutex_unlock(&grantor);
 		}
 	}
@@ -655,14 +656,14 @@ static void test_threads_share_a_pool(void **state)
 	}
 	for (uint32_t i = 0; i < N_MAIL; i++)
 		if (mail[i])
-			assert_int_equal(lease_world_free(&s->heaps[1], mail[i]), 0);
+			assert_int_equal(grantor_free(&s->heaps[1], mail[i]), 0);
 	memset((void *)mail, 0, sizeof(mail));
 	check(s, none, 1);
 	for (uint32_t k = 1; k <= N_HEAPS; k++)
 		heap_flush(&s->heaps[k]);
-	for (uint32_t id = 0; id < s->world.n_slabs; id++)
-		if (s->world.slabs[id].is_slab)
-			assert_true(lease_world_recall(&s->world, id));
+	for (uint32_t id = 0; id < s->grantor.n_slabs; id++)
+		if (s->grantor.slabs[id].is_slab)
+			assert_true(grantor_recall(&s->grantor, id));
 	free(stamps);
 }
 

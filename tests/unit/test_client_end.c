@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: MIT
+/* A session ends by disconnect, whatever the daemon does, and never by what a forked child does. */
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "fake_world.h"
+
+static int in_child(void)
+{
+	if (mempool_alloc(pool, 8) || errno != ECHILD || mempool_free(pool, FAKE_FIRST) != -ECHILD)
+		return 1;
+	mempool_pool_close(pool);
+	mempool_disconnect(client);
+	return 0;
+}
+
+static void fork_and_check(void)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (!pid)
+		_exit(in_child());
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+static void *call_once(void *arg)
+{
+	(void)arg;
+	note(!do_stats(), 0);
+	return NULL;
+}
+
+/* Until some call has tried in vain, and so waits. */
+static void await_waiter(void)
+{
+	const struct timespec pause = {.tv_nsec = 1000000};
+
+	for (bool is_away = false; !is_away; nanosleep(&pause, NULL)) {
+		pthread_mutex_lock(&fake.mutex);
+		is_away = fake.is_away;
+		pthread_mutex_unlock(&fake.mutex);
+	}
+}
+
+static void test_forked_child_leaves_the_session_alone(void **state)
+{
+	pthread_t thread;
+
+	(void)state;
+	assert_int_equal(do_alloc(), 0);
+	fork_and_check();
+	assert_int_equal(mempool_free(pool, held[0]), 0);
+	assert_int_equal(seen(&fake.n_resumes), 0); /* the stream was not touched */
+	atomic_store(&n_failed, 0);
+	fake_fault(&fake, FAKE_BEFORE_DOING, 0, -1);
+	assert_int_equal(pthread_create(&thread, NULL, call_once, NULL), 0);
+	await_waiter();
+	fork_and_check(); /* while a thread of the parent waits */
+	fake_come(&fake);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_int_equal(n_failed, 0);
+	assert_int_equal(seen(&fake.n_resumes), 1);
+}
+
+/* Asked from another process, for one's own locks are not seen. */
+static bool is_liveness_locked(void)
+{
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1};
+	int status;
+	pid_t pid = fork();
+
+	if (!pid)
+		_exit(fcntl(fake.liveness, F_GETLK, &lock) ? 2 : lock.l_type != F_UNLCK);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) < 2);
+	return WEXITSTATUS(status);
+}
+
+static void test_disconnect_without_a_daemon_lets_go_of_the_lock(void **state)
+{
+	int64_t begun = now_ms();
+
+	(void)state;
+	assert_true(is_liveness_locked());
+	assert_int_equal(do_alloc(), 0);
+	mark(FAKE_FIRST, 5);
+	fake_go(&fake);
+	mempool_disconnect(client); /* and does not wait: nothing is queued */
+	assert_true(now_ms() - begun < PATIENT_MS / 2);
+	assert_false(is_liveness_locked());
+	assert_int_equal(do_alloc(), -ENOTCONN);
+	assert_true(((char *)mempool_ptr(pool, FAKE_FIRST))[1] == 5);
+	client = NULL;
+}
+
+static void test_disconnect_waits_for_a_queued_free(void **state)
+{
+	pthread_t thread;
+
+	(void)state;
+	assert_int_equal(do_alloc(), 0);
+	fake_go(&fake);
+	assert_int_equal(mempool_set_timeout(client, 0), 0);
+	assert_int_equal(mempool_free(pool, held[0]), 0);
+	assert_int_equal(mempool_set_timeout(client, PATIENT_MS), 0);
+	assert_int_equal(pthread_create(&thread, NULL, come_later, (void *)(uintptr_t)60), 0);
+	mempool_disconnect(client);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	client = NULL;
+	assert_int_equal(fake_live(&fake), 0);
+	assert_int_equal(fake_count(&fake, KIND(GOODBYE)), 1);
+}
+
+static void test_disconnect_resumes_to_say_goodbye(void **state)
+{
+	(void)state;
+	fake_go(&fake);
+	fake_come(&fake);
+	mempool_disconnect(client);
+	client = NULL;
+	assert_int_equal(fake_count(&fake, KIND(GOODBYE)), 1);
+	assert_false(is_liveness_locked());
+}
+
+static void *fail_slowly(void *arg)
+{
+	int r = do_stats();
+
+	(void)arg;
+	note(r == -EHOSTDOWN || r == -ENOTCONN, 0);
+	return NULL;
+}
+
+static void test_disconnect_waits_for_calls_that_wait(void **state)
+{
+	pthread_t threads[8];
+
+	(void)state;
+	atomic_store(&n_failed, 0);
+	assert_int_equal(mempool_set_timeout(client, 100), 0);
+	fake_go(&fake);
+	for (size_t i = 0; i < N_ELEMENTS(threads); i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, fail_slowly, NULL), 0);
+	mempool_disconnect(client);
+	for (size_t i = 0; i < N_ELEMENTS(threads); i++)
+		assert_int_equal(pthread_join(threads[i], NULL), 0);
+	client = NULL;
+	assert_int_equal(n_failed, 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_forked_child_leaves_the_session_alone),
+		TEST(test_disconnect_without_a_daemon_lets_go_of_the_lock),
+		TEST(test_disconnect_waits_for_a_queued_free),
+		TEST(test_disconnect_resumes_to_say_goodbye),
+		TEST(test_disconnect_waits_for_calls_that_wait),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
