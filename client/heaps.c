@@ -327,11 +327,11 @@ static int ask_seat(struct heaps *heaps, bool wants_segment)
 	r = add_seat(heaps, &call);
 	thread_unlock();
 	call_deinit(&call);
-	if (r < 0) {
+	if (r == -EPROTO)
+		heaps->is_refused = true; /* a lease segment of another version stays one: all goes by request */
+	else if (r < 0)
 		atomic_store(&heaps->wait, NUMBERS_WAIT); /* by request it may go well */
-		r = HEAP_E_REQUEST;
-	}
-	return r;
+	return r < 0 ? HEAP_E_REQUEST : r;
 }
 
 static int find_seat(struct heaps *heaps)

@@ -19,6 +19,9 @@
 #define PAGES_AHEAD (16u << 20) /* bytes of data that one more step of the page map covers: four pages of it */
 
 static_assert(LEASE_FIRST == POOL_FIRST, "a page of the map is one of the data segment");
+static_assert(
+	LEASE_VERSION == 2 && LEDGER_VERSION == 2,
+	"a ledger names a lease segment without its version, for the header of that cannot be believed: raise both");
 
 bool lease_is_wanted(const struct pool *pool)
 {
