@@ -147,7 +147,7 @@ struct kill_worker {
 	_Atomic uint32_t incarnation; /* 1, 2, … */
 	_Atomic uint32_t doomed;      /* the incarnation that is about to be killed */
 	_Atomic uint64_t session;     /* 0: not connected yet */
-	uint64_t old_session;	      /* of the incarnation before */
+	uint64_t old_session;	      /* of the last incarnation that did anything, until its end has been seen; 0: it has */
 	_Atomic int32_t child;	      /* pid of a forked child that does nothing but outlive; 0: none */
 	struct kill_thread threads[KILL_THREADS];
 };

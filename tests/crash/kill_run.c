@@ -55,7 +55,9 @@ static int start_worker(struct kill_run *run, unsigned index)
 	struct kill_worker *worker = &run->model->workers[index];
 	pid_t pid;
 
-	worker->old_session = atomic_exchange(&worker->session, 0);
+	if (!worker->old_session) /* else it died while it waited for that one's end, and did nothing */
+		worker->old_session = atomic_load(&worker->session);
+	atomic_store(&worker->session, 0);
 	atomic_fetch_add(&worker->incarnation, 1);
 	if (run->plan->in_one_process && index + 1 < run->plan->n_workers)
 		return 0; /* the last one's process is all of theirs */
@@ -108,21 +110,14 @@ static int kill_workers(struct kill_run *run, const bool chosen[static KILL_WORK
 	return 0;
 }
 
-/* Before a session there is none whose end the next incarnation could wait for: keep what was known. */
 static int restart_workers(struct kill_run *run, const bool chosen[static KILL_WORKERS])
 {
-	for (unsigned i = 0; i < run->plan->n_workers; i++) {
-		struct kill_worker *worker = &run->model->workers[i];
-		uint64_t before = worker->old_session;
+	int r = 0;
 
-		if (!chosen[i])
-			continue;
-		if (start_worker(run, i))
-			return -1;
-		if (!worker->old_session)
-			worker->old_session = before;
-	}
-	return 0;
+	for (unsigned i = 0; !r && i < run->plan->n_workers; i++)
+		if (chosen[i])
+			r = start_worker(run, i);
+	return r;
 }
 
 /* ---- the daemon ---- */

@@ -156,6 +156,7 @@ static void *live(void *arg)
 	    me->incarnation % me->model->with_children == me->worker_index % me->model->with_children)
 		fork_child(me);
 	kill_await_session_end(me, me->worker->old_session);
+	me->worker->old_session = 0;
 	start_threads(me, ids);
 	for (unsigned i = 0; i < me->model->n_threads; i++)
 		pthread_join(ids[i], NULL);
