@@ -219,3 +219,13 @@ int ledger_reserve(struct ledger *ledger, enum ledger_table_id id, uint32_t n)
 	atomic_store_explicit(&ledger->header->n_backed[id], table->n_backed, memory_order_release);
 	return 0;
 }
+
+int ledger_reserve_spare(struct ledger *ledger, enum ledger_table_id id, uint32_t n, uint32_t n_spare)
+{
+	uint32_t n_max = ledger->tables[id].n_max;
+	int r;
+
+	n_spare = n > n_max ? 0 : n_spare < n_max - n ? n_spare : n_max - n;
+	r = ledger_reserve(ledger, id, n + n_spare);
+	return r == -ENOSPC && n_spare ? ledger_reserve(ledger, id, n) : r;
+}

@@ -159,6 +159,14 @@ void ledger_deinit(struct ledger *ledger);
  */
 int ledger_reserve(struct ledger *ledger, enum ledger_table_id id, uint32_t n) MUST_CHECK;
 
+/**
+ * ledger_reserve_spare() - ledger_reserve() of @n, and of @n_spare more as long as there is memory for them
+ *
+ * For what has to find room when there is none any more: who comes to free something.
+ * Return: as ledger_reserve() of @n
+ */
+int ledger_reserve_spare(struct ledger *ledger, enum ledger_table_id id, uint32_t n, uint32_t n_spare) MUST_CHECK;
+
 /** ledger_at() - element @index of a table; it must count */
 static inline void *ledger_at(const struct ledger *ledger, enum ledger_table_id id, uint32_t index)
 {

@@ -7,7 +7,8 @@
 #include "alloc/intent.h"
 #include "pool/directory.h"
 
-#define RECORDS_MAX 65536u /* sessions, and pools; simply picked */
+#define RECORDS_MAX    65536u /* sessions, and pools; simply picked */
+#define SESSIONS_SPARE 8u     /* simply picked: 28 KiB */
 
 struct session_record {
 	_Atomic uint64_t id; /* 0: the record is unused */
@@ -70,6 +71,14 @@ struct ledger_shape directory_shape(void)
 	};
 }
 
+/* With room for some more: where /dev/shm is full, whoever comes to free or to destroy must find a place. */
+static int reserve_sessions(struct directory *directory, uint32_t n)
+{
+	int r = ledger_reserve_spare(&directory->ledger, LEDGER_SESSIONS, n, SESSIONS_SPARE);
+
+	return r ? r : ledger_reserve_spare(&directory->ledger, LEDGER_RESULTS, n, SESSIONS_SPARE);
+}
+
 static int make(struct directory *directory, int fd)
 {
 	const struct ledger_shape shape = directory_shape();
@@ -124,12 +133,18 @@ int directory_open(struct directory *directory, int fd)
 	int r;
 
 	*directory = (struct directory)DIRECTORY_NULL;
-	if (directory_is_unmade(fd))
-		return ftruncate(fd, 0) ? -errno : make(directory, fd);
-	r = ledger_open(&directory->ledger, fd, &shape);
-	if (r)
-		return r;
-	r = judge(directory);
+	if (directory_is_unmade(fd)) {
+		r = ftruncate(fd, 0) ? -errno : make(directory, fd);
+		if (r)
+			return r;
+	} else {
+		r = ledger_open(&directory->ledger, fd, &shape);
+		if (r)
+			return r;
+		r = judge(directory);
+	}
+	if (!r)
+		r = reserve_sessions(directory, directory->n_sessions_high);
 	if (r) {
 		directory->ledger.fd = -1;
 		directory_close(directory);
@@ -188,9 +203,7 @@ int directory_add_session(struct directory *directory, const struct directory_se
 
 	while (slot < directory->n_sessions_high && load(&session_record(directory, slot)->id))
 		slot++;
-	r = ledger_reserve(&directory->ledger, LEDGER_SESSIONS, slot + 1);
-	if (!r)
-		r = ledger_reserve(&directory->ledger, LEDGER_RESULTS, slot + 1);
+	r = reserve_sessions(directory, slot + 1);
 	if (r)
 		return r;
 	if (slot == directory->n_sessions_high)

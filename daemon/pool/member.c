@@ -11,7 +11,21 @@
 
 #include "pool/pool_internal.h"
 
+#define MEMBERS_SPARE 2u /* simply picked: 12 KiB */
+
 /* ---- join ---- */
+
+/*
+ * A record and a ring of results, same index. With room for some more: where /dev/shm is full, whoever comes to free must
+ * find a place.
+ */
+static int reserve_record(struct pool *pool)
+{
+	uint32_t n = pool->member_records.n_high + (pool->member_records.unused == POOL_NONE ? 1 : 0);
+	int r = ledger_reserve_spare(&pool->ledger, LEDGER_MEMBERS, n, MEMBERS_SPARE);
+
+	return r ? r : ledger_reserve_spare(&pool->ledger, LEDGER_RESULTS, n, MEMBERS_SPARE);
+}
 
 static int reserve_slot(struct pool *pool)
 {
@@ -67,13 +81,9 @@ static int join_locked(struct pool *pool, const struct pool_identity *who, struc
 
 	if (pool->is_destroyed)
 		return POOL_E_DESTROYED;
-	r = record_reserve(pool, &pool->member_records);
+	r = reserve_record(pool);
 	if (!r)
 		r = reserve_slot(pool);
-	if (!r) /* a ring each, same index */
-		r = ledger_reserve(&pool->ledger, LEDGER_RESULTS,
-				   pool->member_records.unused == POOL_NONE ? pool->member_records.n_high + 1
-									    : pool->member_records.n_high);
 	if (r)
 		return r;
 	member->index = record_take(pool, &pool->member_records);

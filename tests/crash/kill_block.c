@@ -97,10 +97,9 @@ static void accept(struct kill_me *me, int place, unsigned pool, uint64_t offset
 	kill_set(block, tag, KILL_OWNED);
 }
 
-/* Return: true if it may be refused, because memory is short in this run */
-static bool is_full(struct kill_me *me, int error)
+bool kill_is_full(struct kill_me *me, int r)
 {
-	if (error != ENOSPC || !me->model->may_be_full)
+	if (r != -ENOSPC || !me->model->may_be_full)
 		return false;
 	atomic_fetch_add(&me->model->n_full, 1);
 	return true;
@@ -143,7 +142,7 @@ static bool step_alloc(struct kill_me *me)
 			   (unsigned long long)offset);
 	if (offset)
 		accept(me, place, pool, offset, size);
-	else if (!is_full(me, errno))
+	else if (!kill_is_full(me, -errno))
 		kill_fault(me, "alloc of %u bytes in pool %s: %s (%s)", size, kill_pool_name(pool), strerror(errno),
 			   mempool_last_error());
 	kill_end(me, offset, size, offset ? 0 : -ENOSPC);
@@ -172,7 +171,7 @@ static bool step_alloc_batch(struct kill_me *me)
 	r = mempool_alloc_batch(me->pools[pool], op->n, sizes, offsets);
 	for (uint32_t i = 0; !r && i < op->n; i++)
 		accept(me, op->blocks[i], pool, offsets[i], op->sizes[i]);
-	if (r && !is_full(me, -r))
+	if (r && !kill_is_full(me, r))
 		kill_fault(me, "alloc of a batch of %u in pool %s: %s (%s)", op->n, kill_pool_name(pool), strerror(-r),
 			   mempool_last_error());
 	kill_end(me, r ? 0 : offsets[0], op->n, r);
@@ -274,7 +273,7 @@ static bool step_realloc(struct kill_me *me)
 	kill_unclaim(me, block->pool, block->offset, block->size); /* if it moves, others may get it at once */
 	offset = mempool_realloc(me->pools[block->pool], block->offset, size);
 	if (!offset) {
-		if (!(errno == EBUSY && block->is_taken) && !is_full(me, errno))
+		if (!(errno == EBUSY && block->is_taken) && !kill_is_full(me, -errno))
 			kill_fault(me, "realloc of 0x%llx in pool %s from %u to %u bytes: %s (%s)",
 				   (unsigned long long)block->offset, kill_pool_name(block->pool), block->size, size,
 				   strerror(errno), mempool_last_error());
@@ -309,7 +308,7 @@ static bool step_retain(struct kill_me *me)
 	r = mempool_retain(me->pools[block->pool], block->offset);
 	if (!r)
 		block->n_retains++;
-	else if (!is_full(me, -r))
+	else if (!kill_is_full(me, r))
 		kill_fault(me, "retain of 0x%llx, %u bytes, in pool %s: %s (%s)", (unsigned long long)block->offset,
 			   block->size, kill_pool_name(block->pool), strerror(-r), mempool_last_error());
 	kill_end(me, block->offset, block->size, r);

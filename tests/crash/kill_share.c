@@ -7,14 +7,6 @@
 
 #include "kill_worker.h"
 
-/* Whether a refusal for lack of memory is none of the daemon's faults in this run. */
-static bool is_full(struct kill_me *me, int r)
-{
-	if (r == -ENOSPC && me->model->may_be_full)
-		atomic_fetch_add(&me->model->n_full, 1);
-	return r == -ENOSPC && me->model->may_be_full;
-}
-
 /* ---- handing over ---- */
 
 static struct kill_mail *empty_mail_of(struct kill_me *me, struct kill_thread *to)
@@ -40,7 +32,7 @@ static bool retain_to_send(struct kill_me *me, int place)
 	r = mempool_retain(me->pools[KILL_SESSION_POOL], block->offset);
 	if (!r)
 		block->n_retains = 1;
-	else if (!is_full(me, r))
+	else if (!kill_is_full(me, r))
 		kill_fault(me, "retain of 0x%llx, %u bytes: %s (%s)", (unsigned long long)block->offset, block->size,
 			   strerror(-r), mempool_last_error());
 	kill_end(me, block->offset, block->size, r);
@@ -156,7 +148,7 @@ static void take(struct kill_me *me, int place, struct kill_mail *mail, uint64_t
 		gone_from(sent_by(me, mail, word), mail, mail->is_gift ? 0 : kill_word(mail->tag, KILL_PASSED));
 	} else if (r == -ESTALE && kill_is_dead(me->model, worker, (uint32_t)(word >> 32))) {
 		inherit(me, place, mail, sent_by(me, mail, word));
-	} else if (is_full(me, r)) {
+	} else if (kill_is_full(me, r)) {
 		next = word; /* for another time */
 	} else {
 		kill_fault(me, "take of 0x%llx, %u bytes, in pool %s, from session %llu (worker %u, alive): %s (%s)",
@@ -345,7 +337,7 @@ bool kill_publish(struct kill_me *me)
 	if (!r) {
 		atomic_store(&key->state, KILL_KEY_PUBLISHED);
 		kill_set(block, 0, KILL_NONE);
-	} else if (is_full(me, r)) {
+	} else if (kill_is_full(me, r)) {
 		kill_unclaim_key(me, key->offset, key->size, (unsigned)index, false);
 		kill_claim(me, KILL_SESSION_POOL, key->offset, key->size);
 		atomic_store(&key->state, KILL_KEY_FREE);
@@ -428,7 +420,7 @@ bool kill_acquire(struct kill_me *me)
 		      : mempool_acquire(me->pools[KILL_SESSION_POOL], name, &offset);
 	if (!r && !only_find)
 		hold(me, place, offset, worker, thread, name);
-	if (r && r != -ENOENT && !(r == -ENOSPC && me->model->may_be_full))
+	if (r && r != -ENOENT && !kill_is_full(me, r))
 		kill_fault(me, "acquire of %s: %s (%s)", name, strerror(-r), mempool_last_error());
 	if (r == -ENOENT && state == KILL_KEY_PUBLISHED && atomic_load(&key->state) == KILL_KEY_PUBLISHED &&
 	    tag == key->tag)
@@ -506,7 +498,7 @@ bool kill_pool_cycle(struct kill_me *me)
 	kill_begin(me, KILL_CREATE, 0);
 	me->thread->pool_in_doubt = 1;
 	r = mempool_pool_create(me->client, name, 64 << 10, &options, &pool);
-	if (r && !is_full(me, r))
+	if (r && !kill_is_full(me, r))
 		kill_fault(me, "create of %s: %s (%s)", name, strerror(-r), mempool_last_error());
 	if (r)
 		me->thread->pool_in_doubt = 0;
@@ -514,7 +506,7 @@ bool kill_pool_cycle(struct kill_me *me)
 	if (r)
 		return true;
 	r = grow(me, pool, name);
-	if (r && !is_full(me, r))
+	if (r && !kill_is_full(me, r))
 		kill_fault(me, "growth of %s: %s (%s)", name, strerror(-r), mempool_last_error());
 	mempool_pool_close(pool);
 	destroy(me, name, false);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #define PATIENCE_MS 120000 /* for the driver to come back; it dies or fails before */
+#define ROOM_MS	    20	   /* between two questions whether there is room; simply picked */
 
 /* ---- phases ---- */
 
@@ -90,26 +91,41 @@ static bool is_absence(int r)
 	return r == -ECONNREFUSED || r == -EHOSTDOWN || r == -ECONNRESET || r == -EPIPE || r == -ENOENT;
 }
 
+/*
+ * Whether to ask again: while the daemon is down, until it is up; where memory may be full, when the others have had time to
+ * free some: the daemon keeps room for who comes, but not for all who were killed and are not gone yet.
+ */
+static bool is_for_later(struct kill_me *me, int r, uint32_t up)
+{
+	if (kill_is_full(me, r))
+		(void)kill_wait(&me->model->up, up, ROOM_MS);
+	else if (is_absence(r))
+		(void)kill_wait(&me->model->up, up, PATIENCE_MS);
+	else
+		return false;
+	return true;
+}
+
 static void connect(struct kill_me *me)
 {
 	uint32_t up;
 	int r;
 
-	for (;;) {
+	do {
 		up = atomic_load(&me->model->up);
 		r = mempool_connect(&me->client, me->model->socket);
-		if (!r)
-			break;
-		if (!is_absence(r))
-			kill_fault(me, "connect: %s (%s)", strerror(-r), mempool_last_error());
-		(void)kill_wait(&me->model->up, up, PATIENCE_MS);
-	}
+	} while (r && is_for_later(me, r, up));
+	if (r)
+		kill_fault(me, "connect: %s (%s)", strerror(-r), mempool_last_error());
 	r = mempool_set_timeout(me->client, -1);
 	if (r)
 		kill_fault(me, "set_timeout: %s", strerror(-r));
 	atomic_store(&me->worker->session, mempool_session(me->client));
 	for (unsigned i = 0; i < KILL_POOLS; i++) {
-		r = mempool_pool_open(me->client, kill_pool_name(i), &me->pools[i]);
+		do {
+			up = atomic_load(&me->model->up);
+			r = mempool_pool_open(me->client, kill_pool_name(i), &me->pools[i]);
+		} while (r == -ENOSPC && is_for_later(me, r, up));
 		if (r)
 			kill_fault(me, "open of pool %s: %s (%s)", kill_pool_name(i), strerror(-r),
 				   mempool_last_error());

@@ -12,6 +12,8 @@ _Noreturn void kill_worker_run_all(struct kill_model *model);
 
 #define KILL_FREEABLE (1u << KILL_OWNED | 1u << KILL_HELD | 1u << KILL_PASSED | 1u << KILL_LEFT)
 
+/** kill_is_full() - whether the refusal @r (-errno) is for lack of memory, which is short in this run (kill_block.c); counts it */
+bool kill_is_full(struct kill_me *me, int r);
 /** kill_step() - one random operation on blocks (kill_block.c) */
 void kill_step(struct kill_me *me);
 /** kill_free_all() - gives everything up that the thread has (kill_block.c) */

@@ -14,6 +14,7 @@
 #define SHM_BYTES   (8u << 20)
 #define BLOCK_BYTES (256u << 10)
 #define N_BLOCKS    ((64u << 20) / BLOCK_BYTES) /* of a pool eight times as large */
+#define N_OTHERS    4u
 
 static bool write_text(const char *path, const char *text)
 {
@@ -137,12 +138,49 @@ static void test_shm_filled_by_others_is_an_answer(void **state)
 		assert_true(mempool_alloc(pool, BLOCK_BYTES));
 }
 
+/* Who comes when there is no page left finds a place, sees what there is, and can make room. */
+static void test_full_shm_lets_in_who_frees(void **state)
+{
+	static mempool_offset offsets[N_BLOCKS];
+	struct mempool_client *others[N_OTHERS] = {NULL};
+	struct mempool_pool *theirs;
+	struct mempool_stats stats;
+	int fd = open("/dev/shm/somebody-else", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	uint64_t n_bytes = 0;
+	uint32_t n;
+
+	(void)state;
+	assert_true(fd >= 0);
+	make_pool(64u << 20, NULL);
+	n = take_all(offsets);
+
+	while (!posix_fallocate(fd, (off_t)n_bytes, 4096))
+		n_bytes += 4096;
+	for (unsigned i = 0; i < N_OTHERS; i++)
+		assert_int_equal(mempool_connect(&others[i], world.socket), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(mempool_pool_open(others[i], "p", &theirs), 0);
+		assert_int_equal(mempool_pool_stats(theirs, &stats), 0);
+		assert_int_equal(stats.used, (uint64_t)(n - i) * BLOCK_BYTES);
+		if (!i)
+			assert_int_equal(mempool_free(theirs, offsets[0]), 0);
+	}
+	assert_int_equal(mempool_pool_destroy(others[2], "p", 0), 0);
+	for (unsigned i = 0; i < N_OTHERS; i++)
+		mempool_disconnect(others[i]);
+	close(fd);
+	assert_int_equal(unlink("/dev/shm/somebody-else"), 0);
+	assert_int_equal(mempool_pool_create(client, "p", 1u << 20, NULL, &theirs), 0);
+	mempool_pool_close(theirs);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_full_shm_is_an_answer),
 		TEST(test_full_shm_does_not_touch_what_is_reserved),
 		TEST(test_shm_filled_by_others_is_an_answer),
+		TEST(test_full_shm_lets_in_who_frees),
 	};
 	const char *missing = enter_namespace();
 
