@@ -107,8 +107,10 @@ bool kill_is_full(struct kill_me *me, int r)
 
 static uint32_t random_size(struct kill_me *me)
 {
-	static const uint32_t few[] = {64, 64, 64, 64, 64, 64, 1000, 1000, 1000, 20000, 40000};
+	static const uint32_t few[] = {64, 64, 64, 64, 64, 1000, 1000, 1000, 20000, 20000, 40000};
 
+	if (atomic_load_explicit(&me->model->is_hungry, memory_order_relaxed))
+		return KILL_MAX_SIZE;
 	if (me->model->mostly_slots)
 		return few[rnd_below(&me->rnd, N_ELEMENTS(few))];
 	return (uint32_t)rnd_log(&me->rnd, KILL_MIN_SIZE, KILL_MAX_SIZE);

@@ -111,7 +111,8 @@ static const struct kill_plan plans[] = {
 		.in_one_process = true,
 		.mostly_slots = true,
 		.may_be_full = true,
-		.pool_bytes = 2u << 20,
+		.hungry_every = 5,
+		.pool_bytes = 8u << 20,
 	},
 };
 

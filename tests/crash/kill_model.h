@@ -127,7 +127,8 @@ struct kill_mail {
 struct kill_key {
 	_Atomic uint32_t state; /* 0 free, 1 in doubt, 2 published */
 	uint32_t size;
-	uint64_t offset, tag;
+	uint64_t offset;
+	_Atomic uint64_t tag; /* of the last that was published, which others look at */
 };
 enum {
 	KILL_KEY_FREE = 0,
@@ -187,12 +188,13 @@ struct kill_model {
 	uint32_t with_children;	   /* one incarnation in so many forks a child that outlives it; 0: none */
 	int life_fd;		   /* reads EOF when the driver has ended */
 
-	_Atomic uint64_t n_ops;	   /* that were begun, of all */
-	_Atomic uint32_t wake_at;  /* futex word: n_ops, cut to 32 bits, at which the driver wants to be woken */
-	_Atomic uint32_t is_woken; /* futex word */
-	_Atomic uint32_t up;	   /* futex word: starts of the daemon */
-	_Atomic uint32_t phase;	   /* futex word: enum kill_phase, and above it a count that makes each one new */
-	_Atomic uint32_t n_done;   /* futex word: changes when a thread comes to the end of a phase */
+	_Atomic uint64_t n_ops;	    /* that were begun, of all */
+	_Atomic uint32_t wake_at;   /* futex word: n_ops, cut to 32 bits, at which the driver wants to be woken */
+	_Atomic uint32_t is_woken;  /* futex word */
+	_Atomic uint32_t up;	    /* futex word: starts of the daemon */
+	_Atomic uint32_t phase;	    /* futex word: enum kill_phase, and above it a count that makes each one new */
+	_Atomic uint32_t n_done;    /* futex word: changes when a thread comes to the end of a phase */
+	_Atomic uint32_t is_hungry; /* large blocks are wanted: pools get full */
 	_Atomic uint32_t is_failed;
 	char failure[2048];
 	_Atomic uint64_t n_full;	/* -ENOSPC seen */

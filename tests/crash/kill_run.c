@@ -346,6 +346,8 @@ static int cycles(struct kill_run *run)
 	const struct kill_plan *plan = run->plan;
 
 	for (unsigned i = 0; i < plan->n_cycles; i++) {
+		atomic_store_explicit(&run->model->is_hungry, plan->hungry_every && i % plan->hungry_every == 0,
+				      memory_order_relaxed);
 		if (await_ops(run, 1 + rnd_below(&run->rnd, plan->gap_ops)))
 			return -1;
 		if (plan->with_stopped && !run->is_stopped) {

@@ -13,6 +13,7 @@ struct kill_plan {
 	unsigned daemon_percent, worker_percent; /* of cycles that kill it; both at once where they overlap */
 	unsigned stop_percent;			 /* of the daemon's ends that are asked for, by SIGTERM: an upgrade */
 	unsigned audit_every;			 /* cycles between two audits; 0: only at the end */
+	unsigned hungry_every;			 /* one cycle in so many fills the pools; 0: none */
 	unsigned with_children; /* one incarnation in so many forks a child that outlives it; 0: none */
 	bool with_pool_cycles;
 	bool in_one_process; /* all workers are: none can be killed */

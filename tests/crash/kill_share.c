@@ -327,7 +327,7 @@ bool kill_publish(struct kill_me *me)
 	kill_key_name(name, me->worker_index, me->thread_index, (unsigned)index);
 	key->offset = block->offset;
 	key->size = block->size;
-	key->tag = kill_tag(block);
+	atomic_store(&key->tag, kill_tag(block));
 	op->blocks[op->n++] = (uint16_t)place;
 	op->key = (uint32_t)index;
 	kill_begin(me, KILL_PUBLISH, KILL_SESSION_POOL);
@@ -360,7 +360,7 @@ bool kill_unpublish(struct kill_me *me)
 	key = &me->thread->keys[index];
 	was.offset = key->offset;
 	was.size = key->size;
-	kill_set(&was, key->tag, KILL_OWNED);
+	kill_set(&was, atomic_load(&key->tag), KILL_OWNED);
 	kill_verify(me, &was, "published");
 	me->thread->op.key = (uint32_t)index;
 	kill_begin(me, KILL_UNPUBLISH, KILL_SESSION_POOL);
@@ -403,7 +403,7 @@ bool kill_acquire(struct kill_me *me)
 	unsigned index = (unsigned)rnd_below(&me->rnd, KILL_KEYS);
 	struct kill_key *key = &me->model->workers[worker].threads[thread].keys[index];
 	uint32_t state = atomic_load(&key->state);
-	uint64_t tag = key->tag;
+	uint64_t tag = atomic_load(&key->tag);
 	mempool_offset offset = 0;
 	int place = kill_free_place(me), r;
 	bool only_find = !rnd_below(&me->rnd, 4);
@@ -423,7 +423,7 @@ bool kill_acquire(struct kill_me *me)
 	if (r && r != -ENOENT && !kill_is_full(me, r))
 		kill_fault(me, "acquire of %s: %s (%s)", name, strerror(-r), mempool_last_error());
 	if (r == -ENOENT && state == KILL_KEY_PUBLISHED && atomic_load(&key->state) == KILL_KEY_PUBLISHED &&
-	    tag == key->tag)
+	    tag == atomic_load(&key->tag))
 		kill_fault(me, "acquire of %s: not found, and yet it was published all the while", name);
 	kill_end(me, offset, 0, r);
 	return true;
