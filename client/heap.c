@@ -16,7 +16,9 @@
  * sooner. A slab whose custody another has is passed over.
  *
  * In classes above SIZE_CLASS_CUT_MAX each of these stores is a CAS: the daemon may take what a stopped process caches, so a slot
- * in such a magazine is not the heap's until its CAS to L(k) has succeeded.
+ * in such a magazine is not the heap's until its CAS to L(k) has succeeded. That a word says C(k) is not enough: what the magazine
+ * remembers may have been taken, the word have become another slab's, and that slab this heap's. So before the CAS the slot is looked
+ * for again, by its offset: only this heap makes a word C(k), hence it cannot become so between the look and the CAS.
  *
  * A session that the daemon has ended may not know it yet. Its numbers are taken from it in the table of heaps before a word of
  * theirs is swept, and given to others much later; so whoever takes the slow way looks there first, and then touches no word.
@@ -205,11 +207,22 @@ static void hint(struct heap *heap, uint32_t id, uint32_t n)
 		note_idle(heap, id, slab_bytes(slab));
 }
 
+/* A large slot of a magazine from C(k) to @to. Return: false: the daemon had taken it already */
+static bool swap_cached(const struct heap *heap, uint32_t size_class, const struct heap_slot *slot, uint16_t to)
+{
+	struct lease_place place;
+
+	if (lease_map_find(&heap->map, slot->offset, &place) || place.word != slot->word ||
+	    place.size_class != size_class)
+		return false;
+	return lease_word_swap(slot->word, heap->cached, to);
+}
+
 /* One slot back to its slab. Return: false: the daemon had taken it already */
 static bool give(struct heap *heap, uint32_t size_class, const struct heap_slot *slot)
 {
 	if (is_large(size_class))
-		return lease_word_swap(slot->word, heap->cached, LEASE_FREE);
+		return swap_cached(heap, size_class, slot, LEASE_FREE);
 	lease_word_give(slot->word);
 	return true;
 }
@@ -462,7 +475,7 @@ uint64_t heap_pop_large(struct heap *heap, uint32_t size_class)
 		heap->large_bytes -= size_class_bytes(size_class);
 		if (!LEASE_RULE(LARGE_BY_CAS))
 			lease_word_keep(slot->word, heap->live);
-		else if (!lease_word_swap(slot->word, heap->cached, heap->live))
+		else if (!swap_cached(heap, size_class, slot, heap->live))
 			continue; /* the daemon has taken it meanwhile */
 		return slot->offset;
 	}

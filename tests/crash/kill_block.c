@@ -107,18 +107,17 @@ bool kill_is_full(struct kill_me *me, int r)
 
 static uint32_t random_size(struct kill_me *me)
 {
-	static const uint32_t few[] = {64, 64, 64, 64, 64, 64, 1000, 1000, 1000, 20000, 40000};
+	static const uint32_t few[] = {64, 64, 64, 64, 64, 1000, 1000, 1000, 20000, 20000, 40000};
 
+	if (atomic_load_explicit(&me->model->is_hungry, memory_order_relaxed))
+		return KILL_MAX_SIZE;
 	if (me->model->mostly_slots)
 		return few[rnd_below(&me->rnd, N_ELEMENTS(few))];
 	return (uint32_t)rnd_log(&me->rnd, KILL_MIN_SIZE, KILL_MAX_SIZE);
 }
 
-/* In the second all is done by request. */
 static unsigned random_pool(struct kill_me *me)
 {
-	if (me->model->mostly_slots && rnd_below(&me->rnd, RARELY))
-		return KILL_SESSION_POOL;
 	return (unsigned)rnd_below(&me->rnd, KILL_POOLS);
 }
 
@@ -136,6 +135,7 @@ static bool step_alloc(struct kill_me *me)
 		alignment <<= rnd_below(&me->rnd, 9);
 	op->blocks[op->n++] = (uint16_t)place;
 	op->sizes[op->n_sizes++] = size;
+	op->alignment = alignment;
 	kill_begin(me, KILL_ALLOC, pool);
 	offset = alignment > 16 ? mempool_alloc_aligned(me->pools[pool], size, alignment)
 				: mempool_alloc(me->pools[pool], size);
@@ -195,9 +195,10 @@ void kill_give_up(struct kill_me *me, int place)
 		kill_verify(me, block, "before free");
 	op->blocks[op->n++] = (uint16_t)place;
 	kill_begin(me, is_others ? KILL_DROP : KILL_FREE, block->pool);
-	if (is_last && !is_others)
-		kill_unclaim(me, block->pool, offset, block->size,
-			     state == KILL_LEFT ? kill_tag_incarnation(kill_tag(block)) : me->incarnation);
+	if (is_last && state == KILL_LEFT)
+		kill_unclaim_left(me, block->pool, offset, block->size, kill_tag_incarnation(kill_tag(block)));
+	else if (is_last && !is_others)
+		kill_unclaim(me, block->pool, offset, block->size);
 	r = mempool_free(me->pools[block->pool], offset);
 	if (r)
 		kill_fault(me, "free of 0x%llx, %u bytes, in pool %s, %s, %u retains: %s (%s)",
@@ -243,7 +244,7 @@ static bool step_free_batch(struct kill_me *me)
 		return false;
 	kill_begin(me, KILL_FREE_BATCH, pool);
 	for (uint32_t i = 0; i < op->n; i++)
-		kill_unclaim(me, pool, offsets[i], me->thread->blocks[op->blocks[i]].size, me->incarnation);
+		kill_unclaim(me, pool, offsets[i], me->thread->blocks[op->blocks[i]].size);
 	r = mempool_free_batch(me->pools[pool], op->n, offsets);
 	if (r)
 		kill_fault(me, "free of a batch of %u, the first at 0x%llx, in pool %s: %s (%s)", op->n,
@@ -271,8 +272,7 @@ static bool step_realloc(struct kill_me *me)
 	op->blocks[op->n++] = (uint16_t)place;
 	op->sizes[op->n_sizes++] = size;
 	kill_begin(me, KILL_REALLOC, block->pool);
-	kill_unclaim(me, block->pool, block->offset, block->size,
-		     me->incarnation); /* if it moves, others may get it at once */
+	kill_unclaim(me, block->pool, block->offset, block->size); /* if it moves, others may get it at once */
 	offset = mempool_realloc(me->pools[block->pool], block->offset, size);
 	if (!offset) {
 		if (!(errno == EBUSY && block->is_taken) && !kill_is_full(me, -errno))
@@ -296,7 +296,8 @@ static bool step_realloc(struct kill_me *me)
 
 static bool step_retain(struct kill_me *me)
 {
-	int place = kill_pick(me, STATE(KILL_OWNED), -1, false);
+	int place =
+		kill_pick(me, STATE(KILL_OWNED) | STATE(KILL_LEFT), -1, false); /* what is the pool's, anybody may */
 	struct kill_op *op = &me->thread->op;
 	struct kill_block *block;
 	int r;

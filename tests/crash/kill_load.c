@@ -26,12 +26,12 @@ static const struct kill_plan plans[] = {
 	},
 	{
 		.name = "client",
-		.n_cycles = CYCLES(1000),
+		.n_cycles = CYCLES(750),
 		.n_workers = 4,
 		.n_threads = 2,
 		.gap_ops = 250,
 		.worker_percent = 100,
-		.audit_every = 100,
+		.audit_every = 75,
 		.with_children = 5,
 		.with_pool_cycles = true,
 		.pool_bytes = 64u << 20,
@@ -111,7 +111,8 @@ static const struct kill_plan plans[] = {
 		.in_one_process = true,
 		.mostly_slots = true,
 		.may_be_full = true,
-		.pool_bytes = 3u << 20,
+		.hungry_every = 5,
+		.pool_bytes = 8u << 20,
 	},
 };
 

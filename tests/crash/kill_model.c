@@ -133,7 +133,7 @@ void kill_end(struct kill_me *me, uint64_t offset, uint64_t size, int result)
 	};
 	thread->n_past++;
 	atomic_store(&thread->op.kind, KILL_IDLE);
-	thread->op.n = thread->op.n_sizes = 0;
+	thread->op.n = thread->op.n_sizes = thread->op.alignment = 0;
 }
 
 /* ---- patterns ---- */
@@ -210,6 +210,7 @@ static void claim_name(uint32_t claim, char text[static 64])
 enum claim_rule {
 	CLAIM_GET,   /* was nobody's, or void */
 	CLAIM_EXACT, /* was what it should be */
+	CLAIM_LEFT,  /* was, or is gone already */
 	CLAIM_KEY,   /* found published: was the key's, or not yet, or of an earlier incarnation of the worker */
 	CLAIM_CLEAR, /* whatever of it is still there */
 };
@@ -221,6 +222,8 @@ static bool claim_may_change(const struct kill_me *me, enum claim_rule rule, uin
 		return !seen || claim_is_void(me->model, seen);
 	case CLAIM_EXACT:
 		return seen == from;
+	case CLAIM_LEFT:
+		return !seen || seen == from;
 	case CLAIM_KEY:
 		return !seen || seen == from ||
 		       (!(seen & CLAIM_OF_KEY) && (seen >> CLAIM_INCARNATION_BITS & 0x3f) == me->worker_index &&
@@ -268,10 +271,16 @@ void kill_claim(struct kill_me *me, unsigned pool, uint64_t offset, uint32_t siz
 	change_claims(me, CLAIM_GET, pool, offset, size, 0, claim_of_worker(me->worker_index, me->incarnation), "got");
 }
 
-void kill_unclaim(struct kill_me *me, unsigned pool, uint64_t offset, uint32_t size, uint32_t incarnation)
+void kill_unclaim(struct kill_me *me, unsigned pool, uint64_t offset, uint32_t size)
 {
-	change_claims(me, CLAIM_EXACT, pool, offset, size, claim_of_worker(me->worker_index, incarnation), 0,
+	change_claims(me, CLAIM_EXACT, pool, offset, size, claim_of_worker(me->worker_index, me->incarnation), 0,
 		      "gives up");
+}
+
+void kill_unclaim_left(struct kill_me *me, unsigned pool, uint64_t offset, uint32_t size, uint32_t incarnation)
+{
+	change_claims(me, CLAIM_LEFT, pool, offset, size, claim_of_worker(me->worker_index, incarnation), 0,
+		      "gives up what was left behind");
 }
 
 void kill_claim_key(struct kill_me *me, uint64_t offset, uint32_t size, unsigned key, bool is_found)

@@ -42,7 +42,7 @@
 #define KILL_MAX_SIZE (64u << 10)
 #define KILL_GRANULE  16u
 
-/* pools: all that is done with blocks of the first ends with its session; those of the second become the pool's */
+/* pools: blocks of the first end with their session; those of the second become the pool's */
 enum {
 	KILL_SESSION_POOL = 0,
 	KILL_POOL_POOL = 1
@@ -96,6 +96,7 @@ struct kill_op { /* what a thread is asking for */
 	uint16_t blocks[KILL_BATCH]; /* places in the thread's table */
 	uint32_t sizes[KILL_BATCH];  /* of blocks that may come to be */
 	uint32_t n_sizes;
+	uint32_t alignment; /* that they are asked for with; 0: none in particular */
 };
 
 struct kill_past { /* one operation that is over, for people */
@@ -110,6 +111,7 @@ enum kill_mail_state { /* low bits of kill_mail.word; who wrote it is above, see
 	KILL_MAIL_FULL,
 	KILL_MAIL_TAKING,
 	KILL_MAIL_DOUBT, /* the receiver died taking it */
+	KILL_MAIL_BACK,	 /* and it has turned out that the sender has it still: a gift, which he did not retain */
 };
 
 struct kill_mail {
@@ -117,13 +119,16 @@ struct kill_mail {
 	uint64_t tag, offset, session;
 	uint64_t dead_session; /* of the receiver that left it in doubt */
 	uint32_t size, block;  /* its place in the sender's table */
-	uint32_t is_gift;      /* the sender retains nothing of it */
+	uint32_t pool;
+	uint32_t is_gift;    /* the sender retains nothing of it */
+	uint32_t is_freeing; /* the receiver frees it as it is, and has not taken it first */
 };
 
 struct kill_key {
 	_Atomic uint32_t state; /* 0 free, 1 in doubt, 2 published */
 	uint32_t size;
-	uint64_t offset, tag;
+	uint64_t offset;
+	_Atomic uint64_t tag; /* of the last that was published, which others look at */
 };
 enum {
 	KILL_KEY_FREE = 0,
@@ -147,14 +152,19 @@ struct kill_worker {
 	_Atomic uint32_t incarnation; /* 1, 2, … */
 	_Atomic uint32_t doomed;      /* the incarnation that is about to be killed */
 	_Atomic uint64_t session;     /* 0: not connected yet */
-	uint64_t old_session;	      /* of the incarnation before */
-	_Atomic int32_t child;	      /* pid of a forked child that does nothing but outlive; 0: none */
+	uint64_t old_session;  /* of the last incarnation that did anything, until its end has been seen; 0: it has */
+	_Atomic int32_t child; /* pid of a forked child that does nothing but outlive; 0: none */
 	struct kill_thread threads[KILL_THREADS];
 };
 
-struct kill_doubt {	 /* a block of the second pool that may be there, or not */
-	uint64_t offset; /* 0: unknown */
-	uint64_t size;
+struct kill_doubt {	  /* a block of the second pool that may be there, or not */
+	uint64_t offset;  /* 0: unknown */
+	uint64_t size;	  /* as asked for */
+	uint64_t slot;	  /* bytes of the slot that it is in, if it is in one and its offset is unknown */
+	uint32_t group;	  /* of those with the same, one at least is there; 0: in none */
+	uint32_t is_sure; /* it is there, and only who has it was in doubt */
+	uint32_t is_seen; /* by an audit: there is a block that this one explains */
+	uint32_t is_used; /* and no other that explains it as well was counted for it */
 };
 
 enum kill_phase {
@@ -173,24 +183,28 @@ struct kill_model {
 	uint64_t pool_bytes;
 	uint32_t may_be_full;	   /* -ENOSPC is no fault */
 	uint32_t mostly_slots;	   /* few sizes, and hardly any requests */
-	uint32_t with_gifts;	   /* no client is killed, so that nobody needs a hold on what it has sent */
+	uint32_t clients_die;	   /* some are killed */
 	uint32_t with_pool_cycles; /* threads create and destroy pools of their own */
 	uint32_t with_children;	   /* one incarnation in so many forks a child that outlives it; 0: none */
 	int life_fd;		   /* reads EOF when the driver has ended */
 
-	_Atomic uint64_t n_ops;	   /* that were begun, of all */
-	_Atomic uint32_t wake_at;  /* futex word: n_ops, cut to 32 bits, at which the driver wants to be woken */
-	_Atomic uint32_t is_woken; /* futex word */
-	_Atomic uint32_t up;	   /* futex word: starts of the daemon */
-	_Atomic uint32_t phase;	   /* futex word: enum kill_phase, and above it a count that makes each one new */
-	_Atomic uint32_t n_done;   /* futex word: changes when a thread comes to the end of a phase */
+	_Atomic uint64_t n_ops;	    /* that were begun, of all */
+	_Atomic uint32_t wake_at;   /* futex word: n_ops, cut to 32 bits, at which the driver wants to be woken */
+	_Atomic uint32_t is_woken;  /* futex word */
+	_Atomic uint32_t up;	    /* futex word: starts of the daemon */
+	_Atomic uint32_t phase;	    /* futex word: enum kill_phase, and above it a count that makes each one new */
+	_Atomic uint32_t n_done;    /* futex word: changes when a thread comes to the end of a phase */
+	_Atomic uint32_t is_hungry; /* large blocks are wanted: pools get full */
 	_Atomic uint32_t is_failed;
 	char failure[2048];
-	_Atomic uint64_t n_full;  /* -ENOSPC seen */
-	_Atomic uint64_t n_stale; /* takes from senders that had died */
+	_Atomic uint64_t n_full;	/* -ENOSPC seen */
+	_Atomic uint64_t n_stale;	/* takes from senders that had died */
+	_Atomic uint64_t n_inherited;	/* of them, of blocks that had become the pool's meanwhile */
+	_Atomic uint64_t n_freed_gifts; /* freed by who they were sent to, some of them after their sender had died: */
+	_Atomic uint64_t n_freed_of_dead;
 	_Atomic uint64_t n_kinds[KILL_KIND_N];
 
-	uint32_t n_doubts;
+	uint32_t n_doubts, n_groups;
 	struct kill_doubt doubts[KILL_DOUBTS];
 	struct kill_worker workers[KILL_WORKERS];
 	_Atomic uint32_t claims[]; /* [KILL_POOLS][pool_bytes / KILL_GRANULE] */
@@ -237,8 +251,10 @@ int64_t kill_bad_byte(const void *at, uint64_t tag, uint32_t size, uint32_t n_by
 
 /** kill_claim() - the block was given to @me: nobody else may have it */
 void kill_claim(struct kill_me *me, unsigned pool, uint64_t offset, uint32_t size);
-/** kill_unclaim() - it is about to be given up; @incarnation: of the worker, that got it */
-void kill_unclaim(struct kill_me *me, unsigned pool, uint64_t offset, uint32_t size, uint32_t incarnation);
+/** kill_unclaim() - it is about to be given up */
+void kill_unclaim(struct kill_me *me, unsigned pool, uint64_t offset, uint32_t size);
+/** kill_unclaim_left() - likewise, what an earlier @incarnation of the worker got, and may have been about to give up */
+void kill_unclaim_left(struct kill_me *me, unsigned pool, uint64_t offset, uint32_t size, uint32_t incarnation);
 /** kill_claim_key() - a block of @me is about to be published; @is_found: or was, by an earlier incarnation */
 void kill_claim_key(struct kill_me *me, uint64_t offset, uint32_t size, unsigned key, bool is_found);
 /** kill_unclaim_key() - it is about to cease to be the pool's; @is_lost: or never was */

@@ -55,7 +55,9 @@ static int start_worker(struct kill_run *run, unsigned index)
 	struct kill_worker *worker = &run->model->workers[index];
 	pid_t pid;
 
-	worker->old_session = atomic_exchange(&worker->session, 0);
+	if (!worker->old_session) /* else it died while it waited for that one's end, and did nothing */
+		worker->old_session = atomic_load(&worker->session);
+	atomic_store(&worker->session, 0);
 	atomic_fetch_add(&worker->incarnation, 1);
 	if (run->plan->in_one_process && index + 1 < run->plan->n_workers)
 		return 0; /* the last one's process is all of theirs */
@@ -108,21 +110,14 @@ static int kill_workers(struct kill_run *run, const bool chosen[static KILL_WORK
 	return 0;
 }
 
-/* Before a session there is none whose end the next incarnation could wait for: keep what was known. */
 static int restart_workers(struct kill_run *run, const bool chosen[static KILL_WORKERS])
 {
-	for (unsigned i = 0; i < run->plan->n_workers; i++) {
-		struct kill_worker *worker = &run->model->workers[i];
-		uint64_t before = worker->old_session;
+	int r = 0;
 
-		if (!chosen[i])
-			continue;
-		if (start_worker(run, i))
-			return -1;
-		if (!worker->old_session)
-			worker->old_session = before;
-	}
-	return 0;
+	for (unsigned i = 0; !r && i < run->plan->n_workers; i++)
+		if (chosen[i])
+			r = start_worker(run, i);
+	return r;
 }
 
 /* ---- the daemon ---- */
@@ -176,8 +171,6 @@ static int make_pools(struct kill_run *run)
 
 		mempool_pool_options_init(&options);
 		options.lifetime = i == KILL_POOL_POOL ? MEMPOOL_LIFETIME_POOL : MEMPOOL_LIFETIME_SESSION;
-		/* One where clients may serve themselves, one where each block is a request and what is in doubt can be found. */
-		options.lease = i == KILL_POOL_POOL ? MEMPOOL_LEASE_OFF : MEMPOOL_LEASE_AUTO;
 		options.fill = i == KILL_POOL_POOL ? MEMPOOL_FILL_NONE : MEMPOOL_FILL_PATTERN;
 		r = mempool_pool_create(client, kill_pool_name(i), run->plan->pool_bytes, &options, &pool);
 		if (!r)
@@ -298,6 +291,26 @@ static int end_daemon(struct kill_run *run, bool is_asked)
 	return daemon_stop(&run->daemon) ? kill_run_fail(run, "SIGTERM: the daemon does not end well") : 0;
 }
 
+/* Now and then, and at times right after a receiver died: soon its sender may be dead, too, and nobody ask for the gift any more. */
+static bool is_due(struct kill_run *run, unsigned index)
+{
+	const struct kill_plan *plan = run->plan;
+
+	if (!plan->audit_every || run->is_stopped)
+		return false;
+	return !((index + 1) % plan->audit_every) || (run->has_doubted_gift && !rnd_below(&run->rnd, 2));
+}
+
+static int pause_for_audit(struct kill_run *run)
+{
+	int r = enter_phase(run, KILL_PAUSE);
+
+	run->has_doubted_gift = false;
+	if (!r)
+		r = kill_audit(run, "in between");
+	return r ? r : enter_phase(run, KILL_RUN);
+}
+
 static int cycle(struct kill_run *run, unsigned index)
 {
 	const struct kill_plan *plan = run->plan;
@@ -325,12 +338,7 @@ static int cycle(struct kill_run *run, unsigned index)
 	if (!r && some_workers && !workers_first)
 		r = restart_workers(run, chosen);
 	run->seen.cycles++;
-	if (r || !plan->audit_every || (index + 1) % plan->audit_every || run->is_stopped)
-		return r;
-	r = enter_phase(run, KILL_PAUSE);
-	if (!r)
-		r = kill_audit(run, "in between");
-	return r ? r : enter_phase(run, KILL_RUN);
+	return r || !is_due(run, index) ? r : pause_for_audit(run);
 }
 
 static int cycles(struct kill_run *run)
@@ -338,6 +346,8 @@ static int cycles(struct kill_run *run)
 	const struct kill_plan *plan = run->plan;
 
 	for (unsigned i = 0; i < plan->n_cycles; i++) {
+		atomic_store_explicit(&run->model->is_hungry, plan->hungry_every && i % plan->hungry_every == 0,
+				      memory_order_relaxed);
 		if (await_ops(run, 1 + rnd_below(&run->rnd, plan->gap_ops)))
 			return -1;
 		if (plan->with_stopped && !run->is_stopped) {
@@ -413,17 +423,27 @@ static void print_seen(const struct kill_run *run)
 		       (unsigned long long)run->seen.had_sent, (unsigned long long)run->seen.had_held,
 		       (unsigned long long)run->seen.had_published);
 		print_kinds("in flight when its client was killed", run->seen.worker_kinds);
-		printf("  taken from a dead sender (-ESTALE): %llu; in doubt at a death, found live: %llu\n",
-		       (unsigned long long)atomic_load(&model->n_stale), (unsigned long long)run->seen.doubts_found);
+		printf("  blocks in doubt at a death: %llu, certain of them %llu, found live %llu\n",
+		       (unsigned long long)run->seen.doubts, (unsigned long long)run->seen.doubts_sure,
+		       (unsigned long long)run->seen.doubts_found);
+		printf("  taken from a dead sender (-ESTALE): %llu, inherited of these %llu; gifts whose receiver "
+		       "died: "
+		       "%llu the sender's still, %llu not, %llu of a dead sender\n",
+		       (unsigned long long)atomic_load(&model->n_stale),
+		       (unsigned long long)atomic_load(&model->n_inherited), (unsigned long long)run->seen.gifts_back,
+		       (unsigned long long)run->seen.gifts_passed, (unsigned long long)run->seen.gifts_of_both);
 	}
+	printf("  gifts freed by who got them: %llu, of these %llu of a dead sender\n",
+	       (unsigned long long)atomic_load(&model->n_freed_gifts),
+	       (unsigned long long)atomic_load(&model->n_freed_of_dead));
 	if (run->seen.daemon_stops)
 		printf("  the daemon stopped by SIGTERM and started again: %llu times\n",
 		       (unsigned long long)run->seen.daemon_stops);
 	if (model->may_be_full)
 		printf("  refused for lack of memory: %llu\n", (unsigned long long)atomic_load(&model->n_full));
 	print_kinds("operations", kinds);
-	printf("  %llu audits compared %llu blocks\n", (unsigned long long)run->seen.audits,
-	       (unsigned long long)run->seen.blocks_compared);
+	printf("  %llu audits compared %llu blocks, %llu of them slots\n", (unsigned long long)run->seen.audits,
+	       (unsigned long long)run->seen.blocks_compared, (unsigned long long)run->seen.slots_compared);
 }
 
 static void print_thread(const struct kill_run *run, unsigned w, unsigned t)
@@ -533,7 +553,7 @@ static int begin(struct kill_run *run, uint64_t seed, int life[2])
 	model->n_threads = plan->n_threads;
 	model->may_be_full = plan->shm_bytes > 0 || plan->may_be_full;
 	model->mostly_slots = plan->mostly_slots;
-	model->with_gifts = !plan->worker_percent;
+	model->clients_die = plan->worker_percent > 0;
 	model->with_pool_cycles = plan->with_pool_cycles;
 	model->with_children = plan->with_children;
 	model->life_fd = life[0];

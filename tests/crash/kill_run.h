@@ -13,6 +13,7 @@ struct kill_plan {
 	unsigned daemon_percent, worker_percent; /* of cycles that kill it; both at once where they overlap */
 	unsigned stop_percent;			 /* of the daemon's ends that are asked for, by SIGTERM: an upgrade */
 	unsigned audit_every;			 /* cycles between two audits; 0: only at the end */
+	unsigned hungry_every;			 /* one cycle in so many fills the pools; 0: none */
 	unsigned with_children; /* one incarnation in so many forks a child that outlives it; 0: none */
 	bool with_pool_cycles;
 	bool in_one_process; /* all workers are: none can be killed */
@@ -33,13 +34,18 @@ struct kill_run {
 	pid_t children[KILL_WORKERS]; /* forked by dead workers: they harm nothing */
 	int life_fd;		      /* write end: closed, the children end */
 	bool is_stopped;
+	bool has_doubted_gift; /* since the last audit a receiver has died, whose sender lives */
 	struct {
 		uint64_t cycles, daemon_stops, daemon_kills, worker_kills, in_flight, aimed, in_update, n_in_flight;
 		uint64_t kinds[KILL_KIND_N];	    /* in flight when the daemon was killed */
 		uint64_t worker_kinds[KILL_KIND_N]; /* when a worker was */
 		uint64_t had_owned, had_retained, had_sent, had_held,
 			had_published; /* workers killed with such blocks */
-		uint64_t audits, blocks_compared, doubts_found;
+		uint64_t audits, blocks_compared, slots_compared;
+		uint64_t doubts, doubts_sure,
+			doubts_found;		   /* blocks that the dead left in doubt; of them certain; there */
+		uint64_t gifts_back, gifts_passed; /* whose receiver died taking them: the sender's still, or not */
+		uint64_t gifts_of_both;		   /* whose sender is dead, too */
 		uint64_t starts, restart_us, restart_us_most;
 	} seen;
 };
@@ -55,5 +61,7 @@ int kill_audit(struct kill_run *run, const char *when);
 /** kill_audit_end() - all have given all up: nothing is left, and the pools can be destroyed. Return: 0, -1 */
 int kill_audit_end(struct kill_run *run);
 
-/** kill_bury() - write down what a dead worker leaves: what was sure, what is in doubt (kill_audit.c) */
+/** kill_doubt() - a block that may be there (kill_bury.c). Return: to say more about it */
+struct kill_doubt *kill_doubt(struct kill_model *model, uint64_t offset, uint64_t size);
+/** kill_bury() - write down what a dead worker leaves: what was sure, what is in doubt (kill_bury.c) */
 void kill_bury(struct kill_run *run, unsigned worker);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /* What one session does with another's blocks: handing over, publishing, acquiring; and pools that come and go. */
 #include <errno.h>
+#include <sched.h>
 #include <string.h>
 #include <time.h>
 
@@ -39,21 +40,23 @@ static bool retain_to_send(struct kill_me *me, int place)
 }
 
 /*
- * The sender retains what it sends. If the receiver is killed while it takes it, the sender asks whose it is; without a hold
- * of its own, another block could be at that offset by then. Where no client is killed half of them are gifts, which nobody retains: a slot
- * goes over by one CAS then.
+ * What is sent is a gift, which the sender keeps no hold on: a slot goes over by one CAS then. Or, to another session, he retains it, and
+ * can ask whose it is if the receiver is killed while he takes it. Who of two had a gift, one of them killed in the middle, only an
+ * audit can tell: another block may be at its offset by then.
  */
 bool kill_send(struct kill_me *me)
 {
 	struct kill_model *model = me->model;
 	unsigned worker = (unsigned)rnd_below(&me->rnd, model->n_workers);
 	unsigned thread = (unsigned)rnd_below(&me->rnd, model->n_threads);
-	int place = kill_pick(me, 1u << KILL_OWNED, KILL_SESSION_POOL, true);
-	bool is_gift = model->with_gifts && rnd_below(&me->rnd, model->mostly_slots ? 64 : 2);
+	bool is_gift = rnd_below(&me->rnd, model->mostly_slots ? 64 : 2) || worker == me->worker_index;
+	unsigned pool = is_gift ? (unsigned)rnd_below(&me->rnd, KILL_POOLS) : KILL_SESSION_POOL;
+	int place = kill_pick(me, 1u << KILL_OWNED, (int)pool, true);
 	struct kill_block *block;
 	struct kill_mail *mail;
 
-	if (place < 0 || worker == me->worker_index || me->thread->blocks[place].is_taken)
+	if (place < 0 || (worker == me->worker_index && thread == me->thread_index) ||
+	    me->thread->blocks[place].is_taken)
 		return false;
 	mail = empty_mail_of(me, &model->workers[worker].threads[thread]);
 	if (!mail)
@@ -64,81 +67,132 @@ bool kill_send(struct kill_me *me)
 	}
 	block = &me->thread->blocks[place];
 	kill_verify(me, block, "before it is sent");
-	kill_unclaim(me, KILL_SESSION_POOL, block->offset, block->size, me->incarnation);
+	kill_unclaim(me, pool, block->offset, block->size);
 	mail->tag = kill_tag(block);
 	mail->offset = block->offset;
 	mail->size = block->size;
 	mail->block = (uint32_t)place;
+	mail->pool = pool;
 	mail->session = atomic_load(&me->worker->session);
 	mail->dead_session = 0;
 	mail->is_gift = is_gift;
+	mail->is_freeing = false;
 	kill_set(block, mail->tag, KILL_SENT);
 	atomic_store(&mail->word, kill_mail_word(me->worker_index, me->thread_index, me->incarnation, KILL_MAIL_FULL));
 	return true;
 }
 
+static struct kill_block *sent_by(const struct kill_me *me, const struct kill_mail *mail, uint64_t word)
+{
+	return &me->model->workers[word >> 8 & 0xff].threads[word >> 16 & 0xffff].blocks[mail->block];
+}
+
+/* He has it no more. If he is dead, his place may be another block's by now. */
+static void gone_from(struct kill_block *sent, const struct kill_mail *mail, uint64_t now)
+{
+	uint64_t was = kill_word(mail->tag, KILL_SENT);
+
+	atomic_compare_exchange_strong(&sent->word, &was, now);
+}
+
+/* A call that goes over takes no time: without this hardly anybody would be killed around it. */
+static void linger(struct kill_me *me)
+{
+	if (me->model->clients_die && !rnd_below(&me->rnd, 4))
+		sched_yield();
+}
+
 /* Its new owner's tag, for who publishes a block is told by it. */
-static void got(struct kill_me *me, int place, const struct kill_mail *mail, bool is_taken)
+static void got(struct kill_me *me, int place, const struct kill_mail *mail, enum kill_state state, bool is_taken)
 {
 	struct kill_block *block = &me->thread->blocks[place];
 	uint64_t tag = kill_tag_make(me->worker_index, me->thread_index, me->incarnation, ++me->thread->n_serials);
 
-	kill_claim(me, KILL_SESSION_POOL, mail->offset, mail->size);
-	block->pool = KILL_SESSION_POOL;
+	kill_claim(me, mail->pool, mail->offset, mail->size);
+	block->pool = mail->pool;
 	block->offset = mail->offset;
 	block->size = mail->size;
-	block->n_retains = is_taken ? 0 : 1;
-	block->is_taken = is_taken;
-	kill_set(block, mail->tag, KILL_OWNED);
+	block->n_retains = is_taken || mail->is_gift ? 0 : 1;
+	block->is_taken = is_taken && !mail->is_gift;
+	kill_set(block, mail->tag, state);
 	kill_verify(me, block, "after it was taken");
-	kill_fill(mempool_ptr(me->pools[KILL_SESSION_POOL], mail->offset), tag, mail->size);
-	kill_set(block, tag, KILL_OWNED);
+	kill_fill(mempool_ptr(me->pools[mail->pool], mail->offset), tag, mail->size);
+	kill_set(block, tag, state);
+}
+
+/* Its sender was dead before it was taken. Where blocks outlive their session it is the pool's, and only we know of it. */
+static void inherit(struct kill_me *me, int place, const struct kill_mail *mail, struct kill_block *sent)
+{
+	atomic_fetch_add(&me->model->n_stale, 1);
+	if (mail->pool != KILL_POOL_POOL)
+		return;
+	atomic_fetch_add(&me->model->n_inherited, 1);
+	got(me, place, mail, KILL_LEFT, true);
+	gone_from(sent, mail, 0); /* he may not have been buried yet */
 }
 
 static void take(struct kill_me *me, int place, struct kill_mail *mail, uint64_t word)
 {
-	unsigned worker = word >> 8 & 0xff, thread = word >> 16 & 0xffff;
-	uint64_t sent = kill_word(mail->tag, KILL_SENT), offset = mail->offset;
+	uint64_t offset = mail->offset, next = KILL_MAIL_EMPTY;
+	unsigned worker = word >> 8 & 0xff;
 	uint32_t size = mail->size;
 	int r;
 
 	me->thread->op.blocks[me->thread->op.n++] = (uint16_t)place;
-	kill_begin(me, KILL_TAKE, KILL_SESSION_POOL);
-	r = mempool_take(me->pools[KILL_SESSION_POOL], mail->offset, mail->session);
-	if (r && !(r == -ESTALE && kill_is_dead(me->model, worker, (uint32_t)(word >> 32))))
-		kill_fault(me, "take of 0x%llx, %u bytes, from session %llu (worker %u, alive): %s (%s)",
-			   (unsigned long long)mail->offset, mail->size, (unsigned long long)mail->session, worker,
-			   strerror(-r), mempool_last_error());
+	kill_begin(me, KILL_TAKE, mail->pool);
+	linger(me);
+	r = mempool_take(me->pools[mail->pool], mail->offset, mail->session);
+	linger(me);
 	if (!r) {
-		got(me, place, mail, true);
-		me->thread->blocks[place].is_taken = !mail->is_gift;
-		atomic_compare_exchange_strong(&me->model->workers[worker].threads[thread].blocks[mail->block].word,
-					       &sent, mail->is_gift ? 0 : kill_word(mail->tag, KILL_PASSED));
+		got(me, place, mail, KILL_OWNED, true);
+		gone_from(sent_by(me, mail, word), mail, mail->is_gift ? 0 : kill_word(mail->tag, KILL_PASSED));
+	} else if (r == -ESTALE && kill_is_dead(me->model, worker, (uint32_t)(word >> 32))) {
+		inherit(me, place, mail, sent_by(me, mail, word));
+	} else if (kill_is_full(me, r)) {
+		next = word; /* for another time */
 	} else {
-		atomic_fetch_add(&me->model->n_stale, 1);
+		kill_fault(me, "take of 0x%llx, %u bytes, in pool %s, from session %llu (worker %u, alive): %s (%s)",
+			   (unsigned long long)mail->offset, mail->size, kill_pool_name(mail->pool),
+			   (unsigned long long)mail->session, worker, strerror(-r), mempool_last_error());
 	}
-	atomic_store(&mail->word, KILL_MAIL_EMPTY); /* others may write to it from now on */
+	atomic_store(&mail->word, next); /* others may write to it from now on */
 	kill_end(me, offset, size, r);
 }
 
 /* Its sender's still: whoever has an offset may free it. */
 static void free_gift(struct kill_me *me, struct kill_mail *mail, uint64_t word)
 {
-	struct kill_thread *sender = &me->model->workers[word >> 8 & 0xff].threads[word >> 16 & 0xffff];
-	struct kill_block given = {.offset = mail->offset, .size = mail->size, .pool = KILL_SESSION_POOL};
+	struct kill_block given = {.offset = mail->offset, .size = mail->size, .pool = mail->pool};
 	int r;
 
 	kill_set(&given, mail->tag, KILL_OWNED);
 	kill_verify(me, &given, "before a gift is freed");
-	kill_begin(me, KILL_FREE, KILL_SESSION_POOL);
-	r = mempool_free(me->pools[KILL_SESSION_POOL], mail->offset);
+	mail->is_freeing = true;
+	kill_begin(me, KILL_FREE, mail->pool);
+	linger(me);
+	r = mempool_free(me->pools[mail->pool], mail->offset);
+	linger(me);
 	if (r)
-		kill_fault(me, "free of 0x%llx, %u bytes, a gift of session %llu: %s (%s)",
-			   (unsigned long long)mail->offset, mail->size, (unsigned long long)mail->session,
-			   strerror(-r), mempool_last_error());
-	atomic_store(&sender->blocks[mail->block].word, 0);
+		kill_fault(me, "free of 0x%llx, %u bytes, in pool %s, a gift of session %llu: %s (%s)",
+			   (unsigned long long)mail->offset, mail->size, kill_pool_name(mail->pool),
+			   (unsigned long long)mail->session, strerror(-r), mempool_last_error());
+	gone_from(sent_by(me, mail, word), mail, 0);
+	atomic_fetch_add_explicit(&me->model->n_freed_gifts, 1, memory_order_relaxed);
+	if (kill_is_dead(me->model, word >> 8 & 0xff, (uint32_t)(word >> 32)))
+		atomic_fetch_add_explicit(&me->model->n_freed_of_dead, 1, memory_order_relaxed);
 	atomic_store(&mail->word, KILL_MAIL_EMPTY); /* others may write to it from now on */
 	kill_end(me, given.offset, given.size, r);
+}
+
+/*
+ * Its offset may lead to another's block as soon as its sender is dead, where blocks end with their session; of such only what a
+ * thread of our own session sends, who dies with us, may be freed as it is.
+ */
+static bool may_free_at_once(const struct kill_me *me, const struct kill_mail *mail, uint64_t word)
+{
+	bool is_own = (word >> 8 & 0xff) == me->worker_index && (uint32_t)(word >> 32) == me->incarnation;
+
+	return mail->is_gift && (mail->pool == KILL_POOL_POOL || !me->model->clients_die || is_own);
 }
 
 bool kill_receive(struct kill_me *me)
@@ -152,7 +206,7 @@ bool kill_receive(struct kill_me *me)
 		if ((word & 0xff) != KILL_MAIL_FULL ||
 		    !atomic_compare_exchange_strong(&mail->word, &word, (word & ~UINT64_C(0xff)) | KILL_MAIL_TAKING))
 			continue;
-		if (mail->is_gift && rnd_below(&me->rnd, 2))
+		if (may_free_at_once(me, mail, word) && rnd_below(&me->rnd, 2))
 			free_gift(me, mail, word);
 		else
 			take(me, place, mail, word);
@@ -192,12 +246,13 @@ static void settle(struct kill_me *me, struct kill_mail *mail)
 	struct kill_block *block = &me->thread->blocks[mail->block];
 	int r = -ESTALE;
 
+	/* it is retained, so that it has a record, and taking it back needs no room */
 	if (atomic_load(&block->word) == kill_word(mail->tag, KILL_SENT)) {
 		me->thread->op.blocks[me->thread->op.n++] = (uint16_t)mail->block;
 		kill_begin(me, KILL_TAKE, KILL_SESSION_POOL);
 		r = mempool_take(me->pools[KILL_SESSION_POOL], mail->offset, mail->session);
 		if (!r)
-			got(me, (int)mail->block, mail, false);
+			got(me, (int)mail->block, mail, KILL_OWNED, false);
 		else if (r == -ESTALE)
 			kill_set(block, mail->tag, KILL_PASSED);
 		else
@@ -208,22 +263,41 @@ static void settle(struct kill_me *me, struct kill_mail *mail)
 	atomic_store(&mail->word, KILL_MAIL_EMPTY);
 }
 
+/* An audit has found that a gift was never taken. */
+static void take_back(struct kill_me *me, struct kill_mail *mail)
+{
+	struct kill_block *block = &me->thread->blocks[mail->block];
+
+	kill_claim(me, mail->pool, mail->offset, mail->size);
+	kill_verify(me, block, "given, and not taken");
+	kill_set(block, mail->tag, KILL_OWNED);
+	atomic_store(&mail->word, KILL_MAIL_EMPTY);
+}
+
+static bool settle_one(struct kill_me *me, struct kill_mail *mail)
+{
+	uint64_t word = atomic_load(&mail->word);
+
+	if (word == kill_mail_word(me->worker_index, me->thread_index, me->incarnation, KILL_MAIL_BACK)) {
+		take_back(me, mail);
+		return true;
+	}
+	if (word != kill_mail_word(me->worker_index, me->thread_index, me->incarnation, KILL_MAIL_DOUBT) ||
+	    mail->is_gift || kill_session_is_listed(me, mail->dead_session))
+		return false;
+	settle(me, mail);
+	return true;
+}
+
 bool kill_settle(struct kill_me *me)
 {
 	struct kill_model *model = me->model;
-	uint64_t ours = kill_mail_word(me->worker_index, me->thread_index, me->incarnation, KILL_MAIL_DOUBT);
 	bool any = false;
 
 	for (unsigned w = 0; w < model->n_workers; w++)
 		for (unsigned t = 0; t < model->n_threads; t++)
-			for (unsigned i = 0; i < KILL_MAIL; i++) {
-				struct kill_mail *mail = &model->workers[w].threads[t].mail[i];
-
-				if (atomic_load(&mail->word) != ours || kill_session_is_listed(me, mail->dead_session))
-					continue;
-				settle(me, mail);
-				any = true;
-			}
+			for (unsigned i = 0; i < KILL_MAIL; i++)
+				any |= settle_one(me, &model->workers[w].threads[t].mail[i]);
 	return any;
 }
 
@@ -253,18 +327,24 @@ bool kill_publish(struct kill_me *me)
 	kill_key_name(name, me->worker_index, me->thread_index, (unsigned)index);
 	key->offset = block->offset;
 	key->size = block->size;
-	key->tag = kill_tag(block);
+	atomic_store(&key->tag, kill_tag(block));
 	op->blocks[op->n++] = (uint16_t)place;
 	op->key = (uint32_t)index;
 	kill_begin(me, KILL_PUBLISH, KILL_SESSION_POOL);
 	atomic_store(&key->state, KILL_KEY_DOUBT);
 	kill_claim_key(me, key->offset, key->size, (unsigned)index, false);
 	r = mempool_publish(me->pools[KILL_SESSION_POOL], key->offset, name);
-	if (r)
+	if (!r) {
+		atomic_store(&key->state, KILL_KEY_PUBLISHED);
+		kill_set(block, 0, KILL_NONE);
+	} else if (kill_is_full(me, r)) {
+		kill_unclaim_key(me, key->offset, key->size, (unsigned)index, false);
+		kill_claim(me, KILL_SESSION_POOL, key->offset, key->size);
+		atomic_store(&key->state, KILL_KEY_FREE);
+	} else {
 		kill_fault(me, "publish of 0x%llx, %u bytes, as %s: %s (%s)", (unsigned long long)key->offset,
 			   key->size, name, strerror(-r), mempool_last_error());
-	atomic_store(&key->state, KILL_KEY_PUBLISHED);
-	kill_set(block, 0, KILL_NONE);
+	}
 	kill_end(me, key->offset, key->size, r);
 	return true;
 }
@@ -280,7 +360,7 @@ bool kill_unpublish(struct kill_me *me)
 	key = &me->thread->keys[index];
 	was.offset = key->offset;
 	was.size = key->size;
-	kill_set(&was, key->tag, KILL_OWNED);
+	kill_set(&was, atomic_load(&key->tag), KILL_OWNED);
 	kill_verify(me, &was, "published");
 	me->thread->op.key = (uint32_t)index;
 	kill_begin(me, KILL_UNPUBLISH, KILL_SESSION_POOL);
@@ -323,7 +403,7 @@ bool kill_acquire(struct kill_me *me)
 	unsigned index = (unsigned)rnd_below(&me->rnd, KILL_KEYS);
 	struct kill_key *key = &me->model->workers[worker].threads[thread].keys[index];
 	uint32_t state = atomic_load(&key->state);
-	uint64_t tag = key->tag;
+	uint64_t tag = atomic_load(&key->tag);
 	mempool_offset offset = 0;
 	int place = kill_free_place(me), r;
 	bool only_find = !rnd_below(&me->rnd, 4);
@@ -343,7 +423,7 @@ bool kill_acquire(struct kill_me *me)
 	if (r && r != -ENOENT && !kill_is_full(me, r))
 		kill_fault(me, "acquire of %s: %s (%s)", name, strerror(-r), mempool_last_error());
 	if (r == -ENOENT && state == KILL_KEY_PUBLISHED && atomic_load(&key->state) == KILL_KEY_PUBLISHED &&
-	    tag == key->tag)
+	    tag == atomic_load(&key->tag))
 		kill_fault(me, "acquire of %s: not found, and yet it was published all the while", name);
 	kill_end(me, offset, 0, r);
 	return true;

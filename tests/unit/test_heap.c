@@ -318,6 +318,26 @@ static void test_a_stopped_heaps_large_slot_can_be_taken_back(void **state)
 	assert_int_equal(word_at(s, other), lease_live_of(2));
 }
 
+/* Its word is another slab's by then, and says again that the slot is this heap's: another slot, of another size. */
+static void test_a_large_slot_that_was_taken_back_is_not_found_again_by_its_word(void **state)
+{
+	struct setting *s = *state;
+	uint64_t offset = alloc(s, 1, 100000), small = 0;
+	uint32_t id;
+
+	assert_int_equal(lease_world_free(&s->heaps[1], offset), 0);
+	assert_non_null(lease_world_word(&s->world, offset, &id));
+	assert_true(lease_world_swap(&s->world, offset, lease_cached_by(1), LEASE_FREE));
+	assert_true(lease_world_recall(&s->world, id));
+	for (unsigned i = 0; i < 10000 && small != offset; i++)
+		small = alloc(s, 1, 64);
+	assert_int_equal(small, offset);
+	assert_int_equal(lease_world_free(&s->heaps[1], small), 0);
+	assert_int_not_equal(alloc(s, 1, 100000), offset);
+	assert_int_equal(word_at(s, small), lease_cached_by(1));
+	assert_int_equal(alloc(s, 1, 64), small);
+}
+
 static void test_pressure_empties_the_magazines(void **state)
 {
 	struct setting *s = *state;
@@ -685,6 +705,7 @@ int main(void)
 		HEAP_TEST(test_a_heap_whose_session_is_over_touches_nothing),
 		HEAP_TEST(test_slots_flushed_by_another_are_found_again),
 		HEAP_TEST(test_a_stopped_heaps_large_slot_can_be_taken_back),
+		HEAP_TEST(test_a_large_slot_that_was_taken_back_is_not_found_again_by_its_word),
 		HEAP_TEST(test_pressure_empties_the_magazines),
 		HEAP_TEST(test_a_destroyed_pool_is_stale),
 		HEAP_TEST(test_zero_words_are_never_taken),
