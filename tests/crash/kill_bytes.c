@@ -2,9 +2,9 @@
 /*
  * kill_bytes - a client killed at each instruction after which a byte of shared memory differs
  *
- * It is stepped, instruction by instruction, through one call, while the pool's whole memory is compared with what it was one
- * instruction before. At the first difference it is killed; another goes to the second, and so on. What it may leave in shared
- * memory is a block half filled: the books never say so, and the next owner finds what a new block must read.
+ * It goes through one call while the pool's whole memory is compared with what it was one step (stepper.h) before. At the first
+ * difference it is killed; another goes to the second, and so on. What it may leave in shared memory is a block half
+ * filled: the books never say so, and the next owner finds what a new block must read.
  */
 #include <stdio.h>
 #include <string.h>

@@ -43,7 +43,7 @@ static int step_to(const struct kill_step_driver *driver, const struct kill_step
 
 	(void)driver->has_changed();
 	for (unsigned i = 0; i < STEPS_MAX; i++) {
-		enum stepper_news news = stepper_instruction(pid);
+		enum stepper_news news = stepper_next(pid);
 
 		if (news == STEPPER_ENDED)
 			return kill_step_failed(call, n, "the client ended by itself", 0);

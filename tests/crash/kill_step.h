@@ -1,10 +1,10 @@
 #pragma once
 // SPDX-License-Identifier: MIT
 /*
- * kill_step - a client stepped, instruction by instruction, through one call, and killed where what others can see of it has
+ * kill_step - a client that goes step by step (stepper.h) through one call, and is killed where what others can see of it has
  * differed for the n-th time
  *
- * Knows a client of the library and its call; not what is compared, or what must be true then. How it is stepped: stepper.h.
+ * Knows a client of the library and its call; not what is compared, or what must be true then.
  */
 #include <mempool/mempool.h>
 #include <stdbool.h>
