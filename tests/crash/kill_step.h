@@ -12,6 +12,8 @@
 
 #include "proto/util.h"
 
+struct daemon;
+
 struct kill_step_call {
 	const char *name;
 	bool (*prepare)(struct mempool_pool *own); /* in the client, before it is stepped */
@@ -25,6 +27,10 @@ struct kill_step_driver {
 	int (*look_before)(const struct kill_step_call *call, unsigned n);
 	int (*look_after)(const struct kill_step_call *call, unsigned n, bool is_over);
 };
+
+/** kill_step_begin() - a daemon, and the driver's client and "pool" there. Return: 0, -errno; daemon_deinit() is due in any case */
+int kill_step_begin(struct daemon *daemon, uint64_t pool_bytes, const struct mempool_pool_options *options,
+		    struct mempool_client **clientp, struct mempool_pool **poolp) MUST_CHECK;
 
 /** kill_step_failed() - say what went wrong at state @n of @call. Return: -1 */
 int kill_step_failed(const struct kill_step_call *call, unsigned n, const char *what, long r);
