@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * What a look costs is paid for each instruction: an fstat() of each object and a memcmp() of the pages that count, of which there
+ * What a look costs is paid for each step: an fstat() of each object and a memcmp() of the pages that count, of which there
  * are some dozens in a small pool. Of a ledger they are found again whenever its header has changed; of others they are those
  * with content, for to look at a hole would fill it.
  */

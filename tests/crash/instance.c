@@ -7,10 +7,10 @@
 #include "instance.h"
 
 #include <inttypes.h>
-#include <signal.h>
 #include <sys/mman.h>
 
-#include "frozen.h"
+#include "album.h"
+#include "finding.h"
 #include "must.h"
 #include "stepper.h"
 
@@ -19,20 +19,13 @@ struct shared {			     /* what the child tells the parent */
 	char before[PICTURE_BYTES], after[PICTURE_BYTES], after_timeless[PICTURE_BYTES];
 };
 
-struct album { /* states in their order */
-	struct frozen *frozen;
-	unsigned n, n_alloced;
-};
-
 struct run { /* of one operation */
 	const struct instance_kind *kind;
-	const char *what; /* the operation, or its recovery */
 	struct shared *shared;
 	char instance[SEGMENT_INSTANCE_MAX + 1];
 	struct registry_config config;
 	pid_t child;
 	struct watch watch;
-	unsigned state;
 	bool is_recovery; /* which changes no picture */
 	bool is_after;	  /* the picture of after was seen */
 };
@@ -50,31 +43,16 @@ static void sweep(const struct run *run)
 	shm_unlink(lock_name);
 }
 
-PRINTF(1, 2) static void found(const char *format, ...)
+static void clean_up(void)
 {
-	va_list args;
-
-	printf("found: %s of %s, state %u: ", current->what, current->kind->name, current->state);
-	va_start(args, format);
-	vprintf(format, args);
-	va_end(args);
-	printf("\n");
-	fflush(stdout);
 	stepper_end(current->child);
 	sweep(current);
-	_exit(1);
 }
 
 static void found_picture(const char *what, const char *got, const char *before, const char *after)
 {
 	printf("---- got:\n%s---- before:\n%s---- after:\n%s", got, before, after);
 	found("%s", what);
-}
-
-static void on_crash(int signal_number)
-{
-	(void)signal_number;
-	found("a start crashes");
 }
 
 static void on_sentence(void *arg, const char *sentence)
@@ -239,9 +217,9 @@ static void check_state(struct run *run, const struct frozen *frozen, bool and_a
 	struct registry *registry;
 	int n_swept, r;
 
-	run->state++;
+	finding_place.state++;
 	/* with more memory than the books know, and with less: a start mends both */
-	frozen_thaw(frozen, run->state % 2);
+	frozen_thaw(frozen, finding_place.state % 2);
 	r = registry_open(&registry, &run->config, &n_swept);
 	if (r)
 		found("the start is refused: %d", r);
@@ -257,43 +235,17 @@ static void check_state(struct run *run, const struct frozen *frozen, bool and_a
 
 /* ---- stepping ---- */
 
-static bool one_instruction(struct run *run)
-{
-	enum stepper_news news = stepper_instruction(run->child);
-
-	if (news == STEPPER_ENDED)
-		found("the process that runs it ended or crashed");
-	return news == STEPPER_ONE;
-}
-
-static void album_add(struct album *album, const struct watch *watch)
-{
-	if (album->n == album->n_alloced) {
-		album->n_alloced = album->n_alloced ? 2 * album->n_alloced : 64;
-		album->frozen = realloc(album->frozen, album->n_alloced * sizeof(*album->frozen));
-		must(album->frozen, "realloc");
-	}
-	frozen_take(&album->frozen[album->n++], watch);
-}
-
-static void album_free(struct album *album)
-{
-	for (unsigned i = 0; i < album->n; i++)
-		frozen_free(&album->frozen[i]);
-	free(album->frozen);
-	*album = (struct album){0};
-}
-
 /* From the child's first stop to its second. */
 static void film(struct run *run, struct album *album, struct instance_count *count)
 {
+	int64_t n_stops;
+
 	watch_begin(&run->watch, run->instance);
 	album_add(album, &run->watch);
-	while (one_instruction(run)) {
-		count->n_instructions++;
-		if (watch_look(&run->watch))
-			album_add(album, &run->watch);
-	}
+	n_stops = album_film(album, &run->watch, run->child);
+	if (n_stops < 0)
+		found("the process that runs it ended or crashed");
+	count->n_stops += (uint64_t)n_stops;
 	count->n_states += album->n;
 }
 
@@ -307,7 +259,7 @@ static void end_child(struct run *run)
 
 static void step_operation(struct run *run, struct album *album, struct instance_count *count)
 {
-	run->what = "operation";
+	finding_place.what = "operation";
 	run->child = stepper_begin(child_operation, run);
 	film(run, album, count);
 	if (stepper_go_on(run->child) != STEPPER_STOPPED) /* to its picture of after */
@@ -338,9 +290,9 @@ static void step_recovery(struct run *run, const struct frozen *frozen, struct i
 	const struct part part = {.run = run, .frozen = frozen};
 	struct album album = {0};
 
-	run->what = "recovery";
+	finding_place.what = "recovery";
 	run->is_recovery = true;
-	run->state = 0;
+	finding_place.state = 0;
 	expect_recovered(run, frozen);
 	run->child = stepper_begin(child_recovery, (void *)(uintptr_t)&part);
 	film(run, &album, count);
@@ -395,8 +347,8 @@ void instance_step(const struct instance_kind *kind, struct instance_count *oper
 
 	run_init(&run, kind);
 	current = &run;
-	signal(SIGSEGV, on_crash);
-	signal(SIGABRT, on_crash);
+	finding_place = (struct finding_place){.kind = kind->name, .crash = "a start crashes", .clean_up = clean_up};
+	finding_catch_crashes();
 	step_operation(&run, &album, operation);
 	if (kind->flags & INSTANCE_RECOVERY)
 		step_recoveries(&run, &album, recovery);

@@ -1,7 +1,8 @@
 #pragma once
 // SPDX-License-Identifier: MIT
 /*
- * instance - one operation of the registry, executed instruction by instruction in a process of its own, and killed at each
+ * instance - one operation of the registry, executed in a process of its own, and killed at each
+ * instruction that makes a difference
  *
  * As step.h has it of a pool, but with all objects of an instance: directory, ledgers, data and lease segments. Each state is
  * thawed under the names that the objects had, and started from:
@@ -46,7 +47,7 @@ extern const struct instance_kind instance_kinds[];
 extern const unsigned n_instance_kinds;
 
 struct instance_count {
-	uint64_t n_instructions, n_states;
+	uint64_t n_stops, n_states; /* of the process; and those that differ */
 };
 
 /** instance_step() - exits with 1 if it finds something wrong, 77 if a process cannot be traced here */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
  * The kinds of operation. Each scene has two sessions and, but for those about destroying it, a pool of theirs that what is done to
- * another may not touch; no more, because each instruction is followed by a look at all there is.
+ * another may not touch; no more, because each step is followed by a look at all there is.
  */
 #include "instance.h"
 

@@ -2,9 +2,9 @@
 /*
  * kill_bytes - a client killed at each instruction after which a byte of shared memory differs
  *
- * It is stepped, instruction by instruction, through one call, while the pool's whole memory is compared with what it was one
- * instruction before. At the first difference it is killed; another goes to the second, and so on. What it may leave in shared
- * memory is a block half filled: the books never say so, and the next owner finds what a new block must read.
+ * It goes through one call while the pool's whole memory is compared with what it was one step (stepper.h) before. At the first
+ * difference it is killed; another goes to the second, and so on. What it may leave in shared memory is a block half
+ * filled: the books never say so, and the next owner finds what a new block must read.
  */
 #include <stdio.h>
 #include <string.h>
@@ -128,25 +128,12 @@ static int kill_at(const struct kill_step_call *call, unsigned n)
 	return r < 0 || audit(call, n) ? -1 : r;
 }
 
-static int begin(void)
-{
-	int r = daemon_init(&daemon_);
-
-	if (!r)
-		r = daemon_start(&daemon_, NULL);
-	if (!r)
-		r = mempool_connect(&client, daemon_.socket);
-	if (!r)
-		r = mempool_pool_create(client, "pool", POOL_BYTES, NULL, &pool);
-	return r;
-}
-
 int main(void)
 {
 	unsigned n_all = 0;
 	int r;
 
-	r = begin();
+	r = kill_step_begin(&daemon_, POOL_BYTES, NULL, &client, &pool);
 	if (!r)
 		r = audit(&calls[0], 0);
 	printf("a client killed at each instruction after which a byte of the pool differs:");

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "stepper.h"
+#include "tests/lib/daemon.h"
 
 #define STEPS_MAX 2000000
 
@@ -13,6 +14,18 @@ struct client { /* what one is to do */
 	const char *socket;
 	const struct kill_step_call *call;
 };
+
+int kill_step_begin(struct daemon *daemon, uint64_t pool_bytes, const struct mempool_pool_options *options,
+		    struct mempool_client **clientp, struct mempool_pool **poolp)
+{
+	int r = daemon_init(daemon);
+
+	if (!r)
+		r = daemon_start(daemon, NULL);
+	if (!r)
+		r = mempool_connect(clientp, daemon->socket);
+	return r ? r : mempool_pool_create(*clientp, "pool", pool_bytes, options, poolp);
+}
 
 int kill_step_failed(const struct kill_step_call *call, unsigned n, const char *what, long r)
 {
@@ -43,7 +56,7 @@ static int step_to(const struct kill_step_driver *driver, const struct kill_step
 
 	(void)driver->has_changed();
 	for (unsigned i = 0; i < STEPS_MAX; i++) {
-		enum stepper_news news = stepper_instruction(pid);
+		enum stepper_news news = stepper_next(pid);
 
 		if (news == STEPPER_ENDED)
 			return kill_step_failed(call, n, "the client ended by itself", 0);

@@ -1,16 +1,18 @@
 #pragma once
 // SPDX-License-Identifier: MIT
 /*
- * kill_step - a client stepped, instruction by instruction, through one call, and killed where what others can see of it has
+ * kill_step - a client that goes step by step (stepper.h) through one call, and is killed where what others can see of it has
  * differed for the n-th time
  *
- * Knows a client of the library and its call; not what is compared, or what must be true then. How it is stepped: stepper.h.
+ * Knows a client of the library and its call; not what is compared, or what must be true then.
  */
 #include <mempool/mempool.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "proto/util.h"
+
+struct daemon;
 
 struct kill_step_call {
 	const char *name;
@@ -25,6 +27,10 @@ struct kill_step_driver {
 	int (*look_before)(const struct kill_step_call *call, unsigned n);
 	int (*look_after)(const struct kill_step_call *call, unsigned n, bool is_over);
 };
+
+/** kill_step_begin() - a daemon, and the driver's client and "pool" there. Return: 0, -errno; daemon_deinit() is due in any case */
+int kill_step_begin(struct daemon *daemon, uint64_t pool_bytes, const struct mempool_pool_options *options,
+		    struct mempool_client **clientp, struct mempool_pool **poolp) MUST_CHECK;
 
 /** kill_step_failed() - say what went wrong at state @n of @call. Return: -1 */
 int kill_step_failed(const struct kill_step_call *call, unsigned n, const char *what, long r);

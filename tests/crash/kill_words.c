@@ -308,14 +308,8 @@ static int map_segment(void)
 static int begin(void)
 {
 	const struct mempool_pool_options options = {.struct_size = sizeof(options), .fill = MEMPOOL_FILL_NONE};
-	int r = daemon_init(&daemon_);
+	int r = kill_step_begin(&daemon_, POOL_BYTES, &options, &client, &pool);
 
-	if (!r)
-		r = daemon_start(&daemon_, NULL);
-	if (!r)
-		r = mempool_connect(&client, daemon_.socket);
-	if (!r)
-		r = mempool_pool_create(client, "pool", POOL_BYTES, &options, &pool);
 	if (!r)
 		r = map_segment();
 	shared->driver = r ? 0 : mempool_session(client);

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT
 /*
- * Two processes on one processor: the child makes the scene, stops, runs the operation, stops; in between the parent lets
- * it execute one instruction at a time. The child's own look at its live pool, before and after, is what recovered ones
- * are compared with: what the recovery believes does not judge itself.
+ * The child makes the scene, stops, runs the operation, stops; the parent keeps what it sees in between, and recovers a pool from each
+ * state in turn. The child's own look at its live pool, before and after, is what recovered ones are compared with: what the
+ * recovery believes does not judge itself.
  */
 #include "step.h"
 
 #include <errno.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <sys/mman.h>
 
-#include "frozen.h"
+#include "album.h"
+#include "finding.h"
 #include "must.h"
 #include "stepper.h"
 
@@ -24,12 +24,10 @@ struct shared { /* what the child tells the parent */
 
 struct run { /* of one operation */
 	const struct kind *kind;
-	const char *what; /* the operation, or its recovery */
 	struct shared *shared;
 	struct world world; /* of the parent: where pools are recovered */
 	pid_t child;
 	struct watch watch;
-	unsigned n_states, state;
 	bool is_recovery; /* which changes no picture */
 	bool is_after;	  /* the picture of after was seen */
 	uint64_t n_freed; /* by the last state */
@@ -43,25 +41,10 @@ static void clean_up(void)
 {
 	if (!current)
 		return;
-	if (current->child > 0)
-		kill(current->child, SIGKILL);
+	stepper_end(current->child);
 	must(segment_sweep(current->world.instance, NULL, NULL) >= 0 &&
 		     segment_sweep(current->shared->instance, NULL, NULL) >= 0,
 	     "sweep");
-}
-
-PRINTF(1, 2) static void found(const char *format, ...)
-{
-	va_list args;
-
-	printf("found: %s of %s, state %u: ", current->what, current->kind->name, current->state);
-	va_start(args, format);
-	vprintf(format, args);
-	va_end(args);
-	printf("\n");
-	fflush(stdout);
-	clean_up();
-	_exit(1);
 }
 
 static void print_lines_beyond(const char *title, const char *text, const char *other)
@@ -84,10 +67,26 @@ static void found_picture(const char *what, const char *got, const char *before,
 	found("%s", what);
 }
 
-static void on_crash(int signal_number)
+/* ---- time ---- */
+
+/*
+ * A time that is written over the same time is no state. What is stepped comes a while after what it finds, as it would in earnest,
+ * whether or not the second has passed.
+ */
+#define A_WHILE_S 3
+
+static time_t later_s;
+
+time_t __real_time(time_t *now);
+time_t __wrap_time(time_t *now);
+
+time_t __wrap_time(time_t *now)
 {
-	(void)signal_number;
-	found("recovery crashes");
+	time_t later = __real_time(NULL) + later_s;
+
+	if (now)
+		*now = later;
+	return later;
 }
 
 /* ---- the child ---- */
@@ -143,6 +142,7 @@ static void child_operation(void *arg)
 		memset(scene.pool->freed, 0, sizeof(scene.pool->freed));
 	draw(scene.pool, shared->before, shared->before_timeless);
 	tell(&scene, shared);
+	later_s = A_WHILE_S;
 	stepper_stop();
 	kind->run(&scene);
 	stepper_stop();
@@ -163,6 +163,7 @@ static void child_recovery(void *arg)
 	world_init(&world);
 	snprintf(part->shared->instance, sizeof(part->shared->instance), "%s", world.instance);
 	frozen_thaw_pool(part->frozen, world.instance, false, &books, &data);
+	later_s = A_WHILE_S;
 	stepper_stop();
 	must(!pool_recover(&pool, &world.env, books.name, why, sizeof(why)), "pool_recover");
 	stepper_stop();
@@ -286,10 +287,10 @@ static void check_state(struct run *run, const struct frozen *frozen, bool and_a
 	struct pool *pool;
 	int r;
 
-	run->state++;
+	finding_place.state++;
 	world_forget_charges(&run->world);
 	/* with more memory than the books know, and with less: recovery mends both */
-	frozen_thaw_pool(frozen, run->world.instance, run->state % 2, &books, &data);
+	frozen_thaw_pool(frozen, run->world.instance, finding_place.state % 2, &books, &data);
 	r = pool_recover(&pool, &run->world.env, books.name, why, sizeof(why));
 	if (!r) {
 		look_at(run, pool, frozen);
@@ -310,13 +311,14 @@ static void check_state(struct run *run, const struct frozen *frozen, bool and_a
 
 /* ---- stepping ---- */
 
-static bool one_instruction(const struct run *run)
+static void film(struct run *run, struct album *album, struct step_count *count)
 {
-	enum stepper_news news = stepper_instruction(run->child);
+	int64_t n_stops = album_film(album, &run->watch, run->child);
 
-	if (news == STEPPER_ENDED)
+	if (n_stops < 0)
 		found("the process that runs it ended or crashed");
-	return news == STEPPER_ONE;
+	count->n_stops += (uint64_t)n_stops;
+	count->n_states += album->n;
 }
 
 static void go_on(const struct run *run)
@@ -341,21 +343,6 @@ static void begin_child(struct run *run, void (*body)(void *arg), const struct p
 
 /* ---- a kind ---- */
 
-struct album { /* states in their order */
-	struct frozen *frozen;
-	unsigned n, n_alloced;
-};
-
-static void album_add(struct album *album, const struct watch *watch)
-{
-	if (album->n == album->n_alloced) {
-		album->n_alloced = album->n_alloced ? 2 * album->n_alloced : 64;
-		album->frozen = realloc(album->frozen, album->n_alloced * sizeof(*album->frozen));
-		must(album->frozen, "realloc");
-	}
-	frozen_take(&album->frozen[album->n++], watch);
-}
-
 static uint64_t n_noted(const struct frozen *frozen)
 {
 	const struct frozen_object *books = frozen_books(frozen);
@@ -378,24 +365,19 @@ static void step_operation(struct run *run, uint64_t seed, struct album *album, 
 {
 	const struct part part = {.kind = run->kind, .seed = seed, .shared = run->shared};
 
-	run->what = "operation";
-	run->state = 0;
+	finding_place.what = "operation";
+	finding_place.state = 0;
 	run->is_after = false;
 	run->n_freed = 0;
 	begin_child(run, child_operation, &part);
 	album_add(album, &run->watch);
-	while (one_instruction(run)) {
-		count->n_instructions++;
-		if (watch_look(&run->watch))
-			album_add(album, &run->watch);
-	}
+	film(run, album, count);
 	go_on(run); /* to its picture of after */
 	for (unsigned i = 0; i < album->n; i++)
 		check_state(run, &album->frozen[i], true);
 	if (!run->is_after && strcmp(run->shared->before, run->shared->after) &&
 	    !(run->kind->flags & (KIND_IN_STEPS | KIND_DESTROYS)))
 		found("it never happened");
-	count->n_states += album->n;
 	end_child(run);
 }
 
@@ -421,22 +403,17 @@ static void expect_recovered(struct run *run, const struct frozen *frozen)
 static void step_recovery(struct run *run, const struct frozen *frozen, struct step_count *count)
 {
 	const struct part part = {.frozen = frozen, .shared = run->shared};
-	struct frozen state;
+	struct album album = {0};
 
-	run->what = "recovery";
+	finding_place.what = "recovery";
+	finding_place.state = 0;
 	run->is_recovery = true;
-	run->state = 0;
 	expect_recovered(run, frozen);
 	begin_child(run, child_recovery, &part);
-	while (one_instruction(run)) {
-		count->n_instructions++;
-		if (!watch_look(&run->watch))
-			continue;
-		frozen_take(&state, &run->watch);
-		check_state(run, &state, false);
-		frozen_free(&state);
-		count->n_states++;
-	}
+	film(run, &album, count);
+	for (unsigned i = 0; i < album.n; i++)
+		check_state(run, &album.frozen[i], false);
+	album_free(&album);
 	end_child(run);
 }
 
@@ -450,6 +427,7 @@ static struct run *run_new(const struct kind *kind)
 	must(run->shared != MAP_FAILED, "mmap");
 	world_init(&run->world);
 	current = run;
+	finding_place = (struct finding_place){.kind = kind->name, .crash = "recovery crashes", .clean_up = clean_up};
 	return run;
 }
 
@@ -469,14 +447,10 @@ void step_kind(const struct kind *kind, uint64_t seed, bool recovery_too, struct
 	struct run *run = run_new(kind);
 	struct album album = {0};
 
-	signal(SIGSEGV, on_crash);
-	signal(SIGBUS, on_crash);
-	signal(SIGABRT, on_crash);
+	finding_catch_crashes();
 	step_operation(run, seed, &album, operation);
 	if (recovery_too && !(kind->flags & (KIND_CREATES | KIND_DESTROYS)))
 		step_recovery(run, most_noted(&album), recovery);
-	for (unsigned i = 0; i < album.n; i++)
-		frozen_free(&album.frozen[i]);
-	free(album.frozen);
+	album_free(&album);
 	run_free(run);
 }

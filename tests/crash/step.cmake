@@ -1,25 +1,36 @@
-# The engine, killed at each instruction: see step.h. What is traced is what is shipped, so only optimised builds run it.
-add_library(step OBJECT test_step.c step.c stepper.c kinds.c frozen.c picture.c)
-add_library(step_instance OBJECT test_step_instance.c instance.c instance_kinds.c stepper.c frozen.c picture.c)
-foreach(what step step_instance)
-  target_compile_options(${what} PRIVATE -UNDEBUG)
-  target_link_libraries(${what} PRIVATE mempool_pool mempool_flags PkgConfig::CMOCKA)
-  add_executable(test_${what} $<TARGET_OBJECTS:${what}>)
-  target_link_libraries(test_${what} PRIVATE mempool_pool mempool_flags PkgConfig::CMOCKA)
-  target_link_options(test_${what} PRIVATE LINKER:-z,now) # or the first call of each function is stepped through the loader
-endforeach()
-if(MEMPOOL_SANITIZE OR NOT CMAKE_BUILD_TYPE STREQUAL Release)
+# The engine, killed at each instruction: see step.h. What is stepped is what is shipped, so only optimised builds have it.
+if(NOT mutants)
   return()
 endif()
+function(step_objects name)
+  add_library(${name} OBJECT ${ARGN})
+  target_compile_options(${name} PRIVATE -UNDEBUG)
+  target_link_libraries(${name} PRIVATE mempool_pool mempool_flags PkgConfig::CMOCKA)
+endfunction()
+step_objects(stepping album.c finding.c frozen.c picture.c)
+step_objects(step test_step.c step.c kinds.c)
+step_objects(step_instance test_step_instance.c instance.c instance_kinds.c)
+
+# step_program(NAME step|step_instance): what makes a program, whose other sources it has already, one that steps
+function(step_program name what)
+  target_sources(${name} PRIVATE $<TARGET_OBJECTS:${what}> $<TARGET_OBJECTS:stepping> $<TARGET_OBJECTS:stepper>)
+  target_link_libraries(${name} PRIVATE mempool_pool mempool_flags PkgConfig::CMOCKA)
+  target_link_options(${name} PRIVATE LINKER:-z,now) # or the first call of each function goes through the loader
+  if(what STREQUAL step)
+    target_link_options(${name} PRIVATE LINKER:--wrap=time) # see step.c
+  endif()
+endfunction()
+
 foreach(what step step_instance)
+  add_executable(test_${what})
+  step_program(test_${what} ${what})
   add_test(NAME test_${what} COMMAND test_${what})
-  set_tests_properties(test_${what} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 900 LABELS crash)
+  set_tests_properties(test_${what} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 900 COST 30 LABELS crash)
 endforeach()
 add_test(NAME test_step_long COMMAND test_step --long "by chance")
 set_tests_properties(test_step_long PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 7200 LABELS long)
 
-# A proof that they see what they should: the same with a bug planted. Each is asked of the kind that it breaks, by name: all of them would take
-# minutes.
+# A proof that they see what they should: the same with a bug planted. Each is asked of the kind that it breaks, by name, to be quick.
 set(kind_commit_early "alloc")
 set(kind_drop_note "free between blocks")
 set(kind_punch_first "pages given back")
@@ -36,7 +47,7 @@ foreach(name commit_early drop_note punch_first result_outside size_first store_
   if(name MATCHES "^instance_")
     set(what step_instance)
   endif()
-  mutated_program(mutant_step_${name} ${name} $<TARGET_OBJECTS:${what}>)
-  target_link_libraries(mutant_step_${name} PRIVATE mempool_pool mempool_flags PkgConfig::CMOCKA)
+  mutated_program(mutant_step_${name} ${name})
+  step_program(mutant_step_${name} ${what})
   mutant_test(test_step_mutant_${name} ${name} mutant_step_${name} 300 crash ENVIRONMENT "MEMPOOL_STEP_KIND=${kind_${name}}")
 endforeach()

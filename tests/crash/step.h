@@ -1,10 +1,10 @@
 #pragma once
 // SPDX-License-Identifier: MIT
 /*
- * step - one operation of the engine, executed instruction by instruction in a process of its own, and killed at each
+ * step - one operation of the engine, executed in a process of its own, and killed at each instruction that makes a difference
  *
- * At each instruction after which a byte of the ledger differs, or length, memory or name of an object, the pool's objects are
- * frozen as a kill would leave them. Each frozen pool is recovered and looked at:
+ * That is, after which a byte of the ledger differs, or length, memory or name of an object. There the pool's objects are frozen as a
+ * kill would leave them. Each frozen pool is recovered and looked at:
  *
  *   its books are sound, and what they grant is backed
  *   its picture is that of before or that of after the operation, and once it is the latter it stays so
@@ -55,7 +55,7 @@ extern const struct kind kinds[];
 extern const unsigned n_kinds;
 
 struct step_count {
-	uint64_t n_instructions, n_states;
+	uint64_t n_stops, n_states; /* of the process; and those that differ */
 };
 
 /** step_kind() - exits with 1 if it finds something wrong, 77 if a process cannot be traced here */

@@ -4,22 +4,66 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "must.h"
+#include "stores.h"
 
 #define NOT_ALLOWED 77
 
-static void stay_on_one_processor(void)
+static struct {
+	bool is_traced;		/* this child; else it stops itself */
+	bool is_watched;	/* it is to stop after an instruction, too; by the parent */
+	enum stepper_news news; /* what it has stopped for; by the child */
+} * shared;
+
+static bool trace;
+static cpu_set_t processors; /* the parent's before */
+
+void stepper_trace(bool on)
 {
-	cpu_set_t set;
+	trace = on;
+}
+
+/* ---- the child ---- */
+
+static void stop(enum stepper_news news)
+{
+	shared->news = news;
+	must(!raise(SIGSTOP), "raise");
+}
+
+static void stop_after_one(void)
+{
+	stop(STEPPER_ONE);
+}
+
+void stepper_stop(void)
+{
+	if (!shared->is_traced)
+		stores_watch(false);
+	stop(STEPPER_STOPPED);
+	if (!shared->is_traced && shared->is_watched)
+		stores_watch(true);
+}
+
+/* ---- the parent ---- */
+
+/* Or each step waits for another processor to wake up. */
+static void stay_on_one_processor(pid_t child)
+{
+	cpu_set_t one;
 	int cpu = sched_getcpu();
 
-	CPU_ZERO(&set);
-	CPU_SET((size_t)(cpu < 0 ? 0 : cpu), &set);
-	(void)sched_setaffinity(0, sizeof(set), &set); /* or it takes longer */
+	CPU_ZERO(&one);
+	CPU_SET((size_t)(cpu < 0 ? 0 : cpu), &one);
+	(void)sched_getaffinity(0, sizeof(processors), &processors);
+	(void)sched_setaffinity(0, sizeof(one), &one);
+	(void)sched_setaffinity(child, sizeof(one), &one);
 }
 
 pid_t stepper_begin(void (*body)(void *arg), void *arg)
@@ -27,51 +71,59 @@ pid_t stepper_begin(void (*body)(void *arg), void *arg)
 	pid_t child;
 	int status;
 
-	stay_on_one_processor();
+	if (!shared)
+		shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	must(shared != MAP_FAILED, "mmap");
 	fflush(NULL);
 	child = fork();
 	must(child >= 0, "fork");
 	if (!child) {
-		if (ptrace(PTRACE_TRACEME, 0, NULL, NULL))
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		shared->is_traced = trace || stores_init(stop_after_one);
+		if (shared->is_traced && ptrace(PTRACE_TRACEME, 0, NULL, NULL))
 			_exit(NOT_ALLOWED);
 		body(arg);
 		_exit(0);
 	}
-	must(waitpid(child, &status, 0) == child, "waitpid");
+	must(waitpid(child, &status, WUNTRACED) == child, "waitpid");
 	if (WIFEXITED(status) && WEXITSTATUS(status) == NOT_ALLOWED) {
 		printf("skipped: no process can be traced here (ptrace is not allowed)\n");
 		exit(NOT_ALLOWED);
 	}
 	must(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP, "the scene is made");
-	must(!ptrace(PTRACE_SETOPTIONS, child, NULL, (void *)(uintptr_t)PTRACE_O_EXITKILL), "ptrace");
+	if (shared->is_traced)
+		stay_on_one_processor(child);
 	return child;
-}
-
-void stepper_stop(void)
-{
-	must(!raise(SIGSTOP), "raise");
 }
 
 static enum stepper_news wait_for(pid_t child)
 {
 	int status;
 
-	must(waitpid(child, &status, 0) == child, "waitpid");
-	if (!WIFSTOPPED(status) || (WSTOPSIG(status) != SIGTRAP && WSTOPSIG(status) != SIGSTOP))
-		return STEPPER_ENDED;
-	return WSTOPSIG(status) == SIGTRAP ? STEPPER_ONE : STEPPER_STOPPED;
+	must(waitpid(child, &status, WUNTRACED) == child, "waitpid");
+	if (WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP)
+		return shared->news;
+	return shared->is_traced && WIFSTOPPED(status) && WSTOPSIG(status) == SIGTRAP ? STEPPER_ONE : STEPPER_ENDED;
 }
 
-enum stepper_news stepper_instruction(pid_t child)
+static enum stepper_news let_go(pid_t child, bool is_watched)
 {
-	must(!ptrace(PTRACE_SINGLESTEP, child, NULL, NULL), "ptrace");
+	shared->is_watched = is_watched;
+	if (shared->is_traced)
+		must(!ptrace(is_watched ? PTRACE_SINGLESTEP : PTRACE_CONT, child, NULL, NULL), "ptrace");
+	else
+		must(!kill(child, SIGCONT), "kill");
 	return wait_for(child);
+}
+
+enum stepper_news stepper_next(pid_t child)
+{
+	return let_go(child, true);
 }
 
 enum stepper_news stepper_go_on(pid_t child)
 {
-	must(!ptrace(PTRACE_CONT, child, NULL, NULL), "ptrace");
-	return wait_for(child);
+	return let_go(child, false);
 }
 
 void stepper_end(pid_t child)
@@ -80,4 +132,6 @@ void stepper_end(pid_t child)
 		return;
 	kill(child, SIGKILL);
 	waitpid(child, NULL, 0);
+	if (shared->is_traced)
+		(void)sched_setaffinity(0, sizeof(processors), &processors);
 }

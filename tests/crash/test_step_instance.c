@@ -17,13 +17,12 @@ static void step_one(const struct instance_kind *kind)
 	struct instance_count operation = {0}, recovery = {0};
 
 	instance_step(kind, &operation, &recovery);
-	printf("%-42s %7" PRIu64 " instructions, %5" PRIu64 " states", kind->name, operation.n_instructions,
-	       operation.n_states);
+	printf("%-42s %7" PRIu64 " stops, %5" PRIu64 " states", kind->name, operation.n_stops, operation.n_states);
 	if (recovery.n_states)
-		printf("; starts after it %7" PRIu64 " instructions, %5" PRIu64 " states", recovery.n_instructions,
+		printf("; starts after it %7" PRIu64 " stops, %5" PRIu64 " states", recovery.n_stops,
 		       recovery.n_states);
 	printf("\n");
-	total.n_instructions += operation.n_instructions + recovery.n_instructions;
+	total.n_stops += operation.n_stops + recovery.n_stops;
 	total.n_states += operation.n_states + recovery.n_states;
 	if (operation.n_states < kind->n_states_least) {
 		printf("found: %s has %" PRIu64 " states, at least %u were expected\n", kind->name, operation.n_states,
@@ -40,7 +39,7 @@ int main(int argc, char *argv[])
 	for (unsigned i = 0; i < n_instance_kinds; i++)
 		if (!only || !strcmp(only, instance_kinds[i].name))
 			step_one(&instance_kinds[i]);
-	printf("%" PRIu64 " instructions, %" PRIu64 " states, each started from and asked again\n",
-	       total.n_instructions, total.n_states);
+	printf("%" PRIu64 " stops, %" PRIu64 " states, each started from and asked again\n", total.n_stops,
+	       total.n_states);
 	return 0;
 }

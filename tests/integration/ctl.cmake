@@ -8,5 +8,5 @@ foreach(name test_ctl test_ctl_live test_ctl_lost)
     add_test(NAME ${name} COMMAND ${PYTHON3} -B ${CMAKE_CURRENT_SOURCE_DIR}/${name}.py
       ${PROJECT_BINARY_DIR}/daemon/mempoold ${PROJECT_BINARY_DIR}/client/ctl/mempoolctl)
   endif()
-  set_tests_properties(${name} PROPERTIES TIMEOUT 300 LABELS integration SKIP_RETURN_CODE 77)
+  set_tests_properties(${name} PROPERTIES TIMEOUT 300 COST 30 LABELS integration SKIP_RETURN_CODE 77)
 endforeach()

@@ -5,6 +5,9 @@ mempool_test(test_extent SOURCES test_extent.c LIBS mempool_alloc mempool_fault 
 mempool_test(test_extent_recover SOURCES test_extent_recover.c LIBS mempool_alloc LABELS unit)
 mempool_test(test_extent_model SOURCES test_extent_model.c extent_reference.c LIBS mempool_alloc LABELS unit)
 
+if(NOT mutants)
+  return()
+endif()
 foreach(name bias class_bit heir_child merge_right not_best owner_bytes split_loses)
   mutated_program(mutant_${name} ${name} $<TARGET_OBJECTS:test_extent_model>)
   target_link_libraries(mutant_${name} PRIVATE mempool_alloc mempool_flags PkgConfig::CMOCKA)
