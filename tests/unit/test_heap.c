@@ -325,14 +325,14 @@ static void test_a_large_slot_that_was_taken_back_is_not_found_again_by_its_word
 	uint64_t offset = alloc(s, 1, 100000), small = 0;
 	uint32_t id;
 
-	assert_int_equal(lease_world_free(&s->heaps[1], offset), 0);
-	assert_non_null(lease_world_word(&s->world, offset, &id));
-	assert_true(lease_world_swap(&s->world, offset, lease_cached_by(1), LEASE_FREE));
-	assert_true(lease_world_recall(&s->world, id));
+	assert_int_equal(grantor_free(&s->heaps[1], offset), 0);
+	assert_non_null(grantor_word(&s->grantor, offset, &id));
+	assert_true(grantor_swap(&s->grantor, offset, lease_cached_by(1), LEASE_FREE));
+	assert_true(grantor_recall(&s->grantor, id));
 	for (unsigned i = 0; i < 10000 && small != offset; i++)
 		small = alloc(s, 1, 64);
 	assert_int_equal(small, offset);
-	assert_int_equal(lease_world_free(&s->heaps[1], small), 0);
+	assert_int_equal(grantor_free(&s->heaps[1], small), 0);
 	assert_int_not_equal(alloc(s, 1, 100000), offset);
 	assert_int_equal(word_at(s, small), lease_cached_by(1));
 	assert_int_equal(alloc(s, 1, 64), small);
