@@ -147,9 +147,19 @@ struct heaps *heaps_open(struct mempool_client *client, uint64_t pool, uint8_t *
 	return heaps;
 }
 
+/* In a forked child, of its parent's. Until the last handle is closed the slot is no other pool's: the handles would lead there. */
 static void forget(struct heaps *heaps)
 {
-	heaps->map = (struct lease_map){0}; /* not mapped in a forked child */
+	bool is_last;
+
+	thread_lock();
+	is_last = !--heaps->n_handles;
+	if (is_last)
+		thread_slot_give(heaps->slot);
+	thread_unlock();
+	if (!is_last)
+		return;
+	heaps->map = (struct lease_map){0}; /* not mapped here */
 	free_seats(heaps);
 	free(heaps);
 }
@@ -161,8 +171,7 @@ void heaps_close(struct heaps *heaps)
 	if (!heaps)
 		return;
 	if (!process_is(heaps->client->generation)) {
-		if (!--heaps->n_handles)
-			forget(heaps);
+		forget(heaps);
 		return;
 	}
 	thread_lock();
