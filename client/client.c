@@ -363,6 +363,8 @@ void mempool_disconnect(struct mempool_client *client)
 
 int mempool_set_timeout(struct mempool_client *client, int ms)
 {
+	CLIENT_CALL(client);
+
 	if (!client || ms < -1)
 		return error_set(-EINVAL, "set_timeout: no client, or less than -1 ms");
 	if (!process_is(client->generation))

@@ -66,6 +66,25 @@ bool client_is_lost(struct mempool_client *client);
 void client_ref(struct mempool_client *client);
 void client_unref(struct mempool_client *client);
 
+/*
+ * CLIENT_CALL(client) - a declaration: until the end of its block the client's memory stays, though it may be disconnected between two
+ * requests, or after the last. NULL is no client. A call on a pool needs none: its handle is there, and counted.
+ */
+#define CLIENT_CALL(client) CLEANUP(client_call_end) struct mempool_client *client_of_call = client_call_begin(client)
+
+static inline struct mempool_client *client_call_begin(struct mempool_client *client)
+{
+	if (client)
+		client_ref(client);
+	return client;
+}
+
+static inline void client_call_end(struct mempool_client **clientp)
+{
+	if (*clientp)
+		client_unref(*clientp);
+}
+
 #define REQUEST(name, op, field, message)                           \
 	Mempool__Wire__Request name = MEMPOOL__WIRE__REQUEST__INIT; \
 	name.op_case = MEMPOOL__WIRE__REQUEST__OP_##op;             \

@@ -231,8 +231,10 @@ int mempool_connect(struct mempool_client **out, const char *socket_path);
 /**
  * mempool_disconnect() - end the session and drop all its holds. NULL: nothing.
  *
- * Waits for this process's running calls, and then for an absent or silent daemon no longer than the timeout, for an absent one only
- * if a queued free is to be done: all else ends with the session when the daemon is back.
+ * Waits for the requests that calls of this process are at, and then for an absent or silent daemon no longer than the timeout, for
+ * an absent one only if a queued free is to be done: all else ends with the session when the daemon is back. A call that another
+ * thread is in fails with -ENOTCONN at its next request, if it has one; one that opens a pool may yet give a handle, to be closed.
+ * No call may begin with @client any more; those on its pools answer -ENOTCONN.
  */
 void mempool_disconnect(struct mempool_client *client);
 

@@ -152,6 +152,33 @@ static void test_disconnect_waits_for_calls_that_wait(void **state)
 	assert_int_equal(n_failed, 0);
 }
 
+/* Between a request and what is done with its reply: where another thread may come to run, and disconnect. */
+static bool disconnects_then;
+struct mapping;
+int __real_mapping_open(struct mapping **mappingp, int fd, uint64_t n_bytes, uint64_t generation);
+int __wrap_mapping_open(struct mapping **mappingp, int fd, uint64_t n_bytes, uint64_t generation);
+
+int __wrap_mapping_open(struct mapping **mappingp, int fd, uint64_t n_bytes, uint64_t generation)
+{
+	if (disconnects_then)
+		mempool_disconnect(client);
+	disconnects_then = false;
+	return __real_mapping_open(mappingp, fd, n_bytes, generation);
+}
+
+/* No other handle keeps the client's memory. */
+static void test_disconnect_in_the_middle_of_an_open(void **state)
+{
+	(void)state;
+	mempool_pool_close(pool);
+	disconnects_then = true;
+	assert_int_equal(mempool_pool_open(client, "p", &pool), 0);
+	client = NULL;
+	assert_false(disconnects_then);
+	assert_true(!mempool_alloc(pool, 8) && errno == ENOTCONN);
+	assert_int_equal(mempool_free(pool, FAKE_FIRST), -ENOTCONN);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -160,6 +187,7 @@ int main(void)
 		TEST(test_disconnect_waits_for_a_queued_free),
 		TEST(test_disconnect_resumes_to_say_goodbye),
 		TEST(test_disconnect_waits_for_calls_that_wait),
+		TEST(test_disconnect_in_the_middle_of_an_open),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
