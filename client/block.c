@@ -30,10 +30,15 @@ static void fill(const struct mempool_pool *pool, uint64_t offset, uint64_t n_by
 		memset(pool->base + offset, pool->fill == MEMPOOL_FILL_ZERO ? 0 : PATTERN, n_bytes);
 }
 
-/* Finds the class again: keeping it for this would cost the common path a register that it has to save. */
-static __attribute__((noinline)) mempool_offset filled(const struct mempool_pool *pool, uint64_t offset, size_t size)
+/*
+ * Filled before the heap is left: a close waits for who is inside before it unmaps. Finds the class again: keeping it for this would
+ * cost the common path a register that it has to save.
+ */
+static __attribute__((noinline)) mempool_offset fill_and_leave(const struct mempool_pool *pool, uint64_t offset,
+							       size_t size)
 {
 	fill(pool, offset, size_class_bytes(size_class_of(size)));
+	thread_leave();
 	return offset;
 }
 
@@ -197,8 +202,10 @@ static __attribute__((noinline)) mempool_offset alloc_large(struct mempool_pool 
 	uint32_t size_class = size_class_of(size);
 	uint64_t offset = heap ? heap_pop_large(heap, size_class) : 0;
 
+	if (offset)
+		return fill_and_leave(pool, offset, size);
 	thread_leave();
-	return offset ? filled(pool, offset, size) : alloc_long_way(pool, size, MEMPOOL_ALIGNMENT);
+	return alloc_long_way(pool, size, MEMPOOL_ALIGNMENT);
 }
 
 mempool_offset mempool_alloc(struct mempool_pool *pool, size_t size)
@@ -208,9 +215,9 @@ mempool_offset mempool_alloc(struct mempool_pool *pool, size_t size)
 		uint64_t offset = __builtin_expect(heap != NULL, 1) ? heap_pop(heap, heap_class_of(size)) : 0;
 
 		if (__builtin_expect(offset != 0, 1)) {
-			thread_leave();
 			if (__builtin_expect(pool->fill != MEMPOOL_FILL_NONE, 0))
-				return filled(pool, offset, size);
+				return fill_and_leave(pool, offset, size);
+			thread_leave();
 			return offset;
 		}
 		thread_leave();

@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 
 #include "proto/lease.h"
+#include "proto/size_class.h"
 #include "tests/lib/rnd.h"
 
 enum {
@@ -461,6 +462,63 @@ static void test_close_waits_for_a_call_of_its_handle(void **state)
 	check_clean();
 }
 
+struct filler {
+	mempool_offset offset;
+	volatile unsigned char *_Atomic byte; /* of a block that is cached, about to be allocated again */
+	atomic_bool is_over;
+};
+
+static void *fill_large(void *arg)
+{
+	struct filler *filler = arg;
+	volatile unsigned char *byte;
+
+	for (int i = 0; i < 40 && !mempool_free(pool, mempool_alloc(pool, 64)); i++) /* until there is a heap */
+		;
+	filler->offset = mempool_alloc(pool, SIZE_CLASS_BYTES_MAX);
+	byte = mempool_ptr(pool, filler->offset);
+	if (byte) {
+		*byte = 0x11;
+		if (mempool_free(pool, filler->offset))
+			wrong("free");
+		atomic_store(&filler->byte, byte);
+		if (mempool_alloc(pool, SIZE_CLASS_BYTES_MAX) != filler->offset)
+			wrong("alloc again");
+	}
+	atomic_store(&filler->is_over, true);
+	return NULL;
+}
+
+/* Read while it is written, which is the point. */
+__attribute__((no_sanitize("thread"))) static void await_fill(struct filler *filler)
+{
+	volatile unsigned char *byte;
+
+	while (!atomic_load(&filler->is_over) && (!(byte = atomic_load(&filler->byte)) || *byte == 0x11))
+		;
+}
+
+/* A block from the thread's own cache, while it is being filled: no request, but a call all the same. */
+static void test_close_waits_for_a_fill(void **state)
+{
+	(void)state;
+	make_pool(4 * POOL_BYTES, NULL); /* a heap of it keeps a block of the largest class */
+	for (int i = 0; i < 20; i++) {
+		struct filler filler = {0};
+		pthread_t thread;
+
+		atomic_store(&n_wrong, 0);
+		assert_int_equal(pthread_create(&thread, NULL, fill_large, &filler), 0);
+		await_fill(&filler);
+		mempool_pool_close(pool);
+		assert_int_equal(pthread_join(thread, NULL), 0);
+		assert_int_equal(n_wrong, 0);
+		assert_int_equal(mempool_pool_open(client, "p", &pool), 0);
+		assert_int_equal(mempool_free(pool, filler.offset), 0);
+	}
+	check_clean();
+}
+
 /* Other handles on the pool, opened and closed: the heaps are the same, and calls by the first go on. */
 static void test_close_of_a_handle_leaves_the_others_at_work(void **state)
 {
@@ -626,6 +684,7 @@ int main(int argc, char *argv[]) /* a pattern: only those */
 		THREADS_TEST(test_exit_without_disconnect_leaves_nothing),
 		THREADS_TEST(test_disconnect_waits_for_running_calls),
 		THREADS_TEST(test_close_waits_for_a_call_of_its_handle),
+		THREADS_TEST(test_close_waits_for_a_fill),
 		THREADS_TEST(test_close_of_a_handle_leaves_the_others_at_work),
 		THREADS_TEST(test_last_close_and_disconnect_at_once),
 		THREADS_TEST(test_pools_that_were_destroyed_leave_no_heaps),
