@@ -324,7 +324,11 @@ int mempool_alloc_batch(struct mempool_pool *pool, size_t n, const size_t sizes[
  */
 int mempool_free(struct mempool_pool *pool, mempool_offset offset);
 
-/** mempool_free_batch() - frees all of @offsets [n] that it can. Return: 0, or the first error. */
+/**
+ * mempool_free_batch() - frees all of @offsets [n] that it can. Return: 0, or the first error.
+ *
+ * Waits for an absent or silent daemon once; what is left is queued then, as by mempool_free().
+ */
 int mempool_free_batch(struct mempool_pool *pool, size_t n, const mempool_offset offsets[]);
 
 /**
