@@ -386,6 +386,17 @@ static void wait_for_room(struct connection *connection, const struct deadline *
 	connection->is_driving = false;
 }
 
+/* A daemon that takes no more sessions says why, and closes before it is asked: what it said is read before all else is given up. */
+static void send_failed(struct connection *connection)
+{
+	if (!connection->has_token && !connection->is_driving) {
+		connection->is_driving = true;
+		receive(connection, 0);
+		connection->is_driving = false;
+	}
+	connection_broke(connection);
+}
+
 /* What is there, as long as there is time. */
 static void send_all(struct connection *connection, const struct deadline *deadline)
 {
@@ -402,7 +413,7 @@ static void send_all(struct connection *connection, const struct deadline *deadl
 				connection->n_out - connection->n_out_done);
 		pthread_mutex_lock(&connection->mutex);
 		if (n < 0)
-			connection_broke(connection);
+			send_failed(connection);
 		else
 			connection->n_out_done += (size_t)n;
 		if (n || connection->state != CONNECTION_UP)
