@@ -645,6 +645,8 @@ static int realloc_slot(struct mempool_pool *pool, mempool_offset offset, size_t
 		return -errno;
 	copy(pool, *newp, offset, old_size < size ? old_size : size);
 	r = mempool_free(pool, offset);
+	if (r == -EBADMSG)
+		return 0; /* overwritten since they were looked at: it is freed all the same, with a warning */
 	if (r)
 		(void)!mempool_free(pool, *newp); /* another has freed it meanwhile */
 	return r;
