@@ -8,7 +8,8 @@
  * Results:  functions of type int return 0 or a negative errno, but for mempool_pool_check().
  *           mempool_last_error() tells this thread's last failure (or warning) as a full sentence.
  * Threads:  every function may be called from any thread at any time. Calls of many threads share one connection
- *           and are pipelined on it. No function is async-signal-safe.
+ *           and are pipelined on it. No function is async-signal-safe, and no thread may be cancelled (pthread_cancel(3)) inside
+ *           one: what it holds would stay held. A close or disconnect waits for calls that are running: see there.
  * Daemon:   when it is killed or restarted, a session goes on: calls wait until it is back, up to mempool_set_timeout(), and are
  *           done exactly once; handles, ids, addresses and blocks stay what they are. After the timeout: -EHOSTDOWN (nobody is
  *           there) or -ETIMEDOUT (silent). An alloc, realloc, retain or acquire that fails so holds nothing, even if it was
@@ -270,7 +271,11 @@ int mempool_pool_create(struct mempool_client *client, const char *name, uint64_
 /** mempool_pool_open() - open a pool by name. Return: 0; -ENOENT; -EACCES: the mode does not give r and w; -EBADMSG: its books are damaged. */
 int mempool_pool_open(struct mempool_client *client, const char *name, struct mempool_pool **out);
 
-/** mempool_pool_close() - let go of the handle; frees no block. Addresses are valid until the last close. NULL: nothing. */
+/**
+ * mempool_pool_close() - let go of the handle; frees no block. Addresses are valid until the last close. NULL: nothing.
+ *
+ * Waits for calls that other threads are at with @pool; none may begin any more.
+ */
 void mempool_pool_close(struct mempool_pool *pool);
 
 /**
