@@ -30,10 +30,15 @@ static void fill(const struct mempool_pool *pool, uint64_t offset, uint64_t n_by
 		memset(pool->base + offset, pool->fill == MEMPOOL_FILL_ZERO ? 0 : PATTERN, n_bytes);
 }
 
-/* Finds the class again: keeping it for this would cost the common path a register that it has to save. */
-static __attribute__((noinline)) mempool_offset filled(const struct mempool_pool *pool, uint64_t offset, size_t size)
+/*
+ * Filled before the heap is left: a close waits for who is inside before it unmaps. Finds the class again: keeping it for this would
+ * cost the common path a register that it has to save.
+ */
+static __attribute__((noinline)) mempool_offset fill_and_leave(const struct mempool_pool *pool, uint64_t offset,
+							       size_t size)
 {
 	fill(pool, offset, size_class_bytes(size_class_of(size)));
+	thread_leave();
 	return offset;
 }
 
@@ -197,8 +202,10 @@ static __attribute__((noinline)) mempool_offset alloc_large(struct mempool_pool 
 	uint32_t size_class = size_class_of(size);
 	uint64_t offset = heap ? heap_pop_large(heap, size_class) : 0;
 
+	if (offset)
+		return fill_and_leave(pool, offset, size);
 	thread_leave();
-	return offset ? filled(pool, offset, size) : alloc_long_way(pool, size, MEMPOOL_ALIGNMENT);
+	return alloc_long_way(pool, size, MEMPOOL_ALIGNMENT);
 }
 
 mempool_offset mempool_alloc(struct mempool_pool *pool, size_t size)
@@ -208,9 +215,9 @@ mempool_offset mempool_alloc(struct mempool_pool *pool, size_t size)
 		uint64_t offset = __builtin_expect(heap != NULL, 1) ? heap_pop(heap, heap_class_of(size)) : 0;
 
 		if (__builtin_expect(offset != 0, 1)) {
-			thread_leave();
 			if (__builtin_expect(pool->fill != MEMPOOL_FILL_NONE, 0))
-				return filled(pool, offset, size);
+				return fill_and_leave(pool, offset, size);
+			thread_leave();
 			return offset;
 		}
 		thread_leave();
@@ -294,6 +301,9 @@ static int alloc_others(struct mempool_pool *pool, size_t n, const size_t sizes[
 	return r;
 }
 
+/* Below: what a batch has got before it failed. */
+static void take_back(struct mempool_pool *pool, size_t n, const mempool_offset offsets[], bool waits);
+
 int mempool_alloc_batch(struct mempool_pool *pool, size_t n, const size_t sizes[], mempool_offset out[])
 {
 	mempool_offset *offsets;
@@ -319,7 +329,7 @@ int mempool_alloc_batch(struct mempool_pool *pool, size_t n, const size_t sizes[
 		struct error_first first = {0};
 
 		error_note(&first, r);
-		(void)mempool_free_batch(pool, n, offsets); /* all or none */
+		take_back(pool, n, offsets, !client_is_silent(r)); /* all or none */
 		(void)error_give(&first);
 	}
 	free(offsets);
@@ -329,7 +339,7 @@ int mempool_alloc_batch(struct mempool_pool *pool, size_t n, const size_t sizes[
 /* ---- free ---- */
 
 /* A silent or absent daemon is no failure of a free: the request is queued and is done exactly once (connection.h). */
-static int free_one(struct mempool_pool *pool, uint64_t offset, bool waits)
+static int free_one(struct mempool_pool *pool, uint64_t offset, bool *waitsp)
 {
 	Mempool__Wire__Free free_request = MEMPOOL__WIRE__FREE__INIT;
 	struct call call;
@@ -338,7 +348,7 @@ static int free_one(struct mempool_pool *pool, uint64_t offset, bool waits)
 
 	SET(free_request, pool, pool->id);
 	SET(free_request, offset, offset);
-	r = client_free(pool->client, &request, pool->id, waits, "free", &call);
+	r = client_free(pool->client, &request, pool->id, waitsp, "free", &call);
 	call_deinit(&call);
 	return r;
 }
@@ -356,9 +366,9 @@ static int freed(const struct mempool_pool *pool, uint64_t offset, int r)
 }
 
 /* By the thread's heap. Return: as freed() */
-static int free_slot(struct mempool_pool *pool, uint64_t offset)
+static int free_slot(struct mempool_pool *pool, uint64_t offset, bool *waitsp)
 {
-	return freed(pool, offset, heaps_free(pool->heaps, guard_slot(pool, offset)));
+	return freed(pool, offset, heaps_free(pool->heaps, guard_slot(pool, offset), waitsp));
 }
 
 /* Whether its canaries stand, of what can be known of it: its heap, or else the daemon, says how long it is, and whose. */
@@ -378,20 +388,22 @@ static int check_guards_of(struct mempool_pool *pool, uint64_t offset)
 	return r ? r : guard_check(pool, offset, block.size, block.owner);
 }
 
-static int free_guarded(struct mempool_pool *pool, uint64_t offset)
+static int free_guarded(struct mempool_pool *pool, uint64_t offset, bool *waitsp)
 {
 	char sentence[ERROR_SENTENCE_BYTES];
-	int r, damage = check_guards_of(pool, offset);
+	int r, damage = *waitsp ? check_guards_of(pool, offset) : 0;
 
-	if (damage == -ETIMEDOUT || damage == -EHOSTDOWN) /* freed all the same; nobody can say how long it is */
-		return free_one(pool, offset, false);
+	if (client_is_silent(damage)) { /* freed all the same; nobody can say how long it is */
+		*waitsp = false;
+		damage = 0;
+	}
 	if (damage && damage != -EBADMSG && damage != -ENOMEM)
 		return damage;
 	if (damage == -EBADMSG)
 		snprintf(sentence, sizeof(sentence), "%s; it is freed", mempool_last_error());
-	r = free_slot(pool, offset);
+	r = free_slot(pool, offset, waitsp);
 	if (r == HEAP_E_REQUEST)
-		r = free_one(pool, offset, true);
+		r = free_one(pool, offset, waitsp);
 	if (r || damage != -EBADMSG)
 		return r;
 	error_warn(sentence);
@@ -400,6 +412,7 @@ static int free_guarded(struct mempool_pool *pool, uint64_t offset)
 
 static COLD int free_long_way(struct mempool_pool *pool, uint64_t offset)
 {
+	bool waits = true;
 	int r;
 	POOL_CALL(pool);
 
@@ -408,19 +421,20 @@ static COLD int free_long_way(struct mempool_pool *pool, uint64_t offset)
 	if (!offset)
 		return 0;
 	if (pool->guard)
-		return free_guarded(pool, offset);
-	r = free_slot(pool, offset);
-	return r == HEAP_E_REQUEST ? free_one(pool, offset, true) : r;
+		return free_guarded(pool, offset, &waits);
+	r = free_slot(pool, offset, &waits);
+	return r == HEAP_E_REQUEST ? free_one(pool, offset, &waits) : r;
 }
 
 static COLD int free_after(struct mempool_pool *pool, uint64_t offset, int r)
 {
+	bool waits = true;
 	POOL_CALL(pool);
 
 	if (r == HEAP_E_LOOK)
 		return free_long_way(pool, offset);
 	r = freed(pool, offset, r);
-	return r == HEAP_E_REQUEST ? free_one(pool, offset, true) : r;
+	return r == HEAP_E_REQUEST ? free_one(pool, offset, &waits) : r;
 }
 
 /* Begun in @heap, which is left here. */
@@ -455,6 +469,7 @@ int mempool_free(struct mempool_pool *pool, mempool_offset offset)
 /* ---- free of a batch ---- */
 
 struct freeing {
+	bool waits; /* until the daemon has been waited for in vain: then all is queued, for that is once long enough */
 	struct error_first first;
 	mempool_offset *failed; /* not freed, [n_failed]; NULL: nobody asks */
 	size_t n_failed;
@@ -485,7 +500,7 @@ static int free_some(struct mempool_pool *pool, size_t n, const mempool_offset o
 	SET(batch, pool, pool->id);
 	batch.n_offsets = n;
 	batch.offsets = (uint64_t *)(uintptr_t)offsets;
-	r = client_free(pool->client, &request, pool->id, true, "free of a batch", &call);
+	r = client_free(pool->client, &request, pool->id, &freeing->waits, "free of a batch", &call);
 	if (r < 0) {
 		error_note(&freeing->first, r);
 		if (call.reply && call.reply->result_case == MEMPOOL__WIRE__REPLY__RESULT_BLOCKS &&
@@ -507,7 +522,7 @@ static void free_others(struct mempool_pool *pool, size_t n, const mempool_offse
 		size_t some = n - done < most ? n - done : most;
 
 		if (some == 1)
-			note_free(freeing, offsets[done], free_one(pool, offsets[done], true));
+			note_free(freeing, offsets[done], free_one(pool, offsets[done], &freeing->waits));
 		else if (free_some(pool, some, offsets + done, freeing))
 			some = 0, most = 1;
 		done += some;
@@ -528,7 +543,8 @@ static int free_batch(struct mempool_pool *pool, size_t n, const mempool_offset 
 	for (size_t i = 0; i < n; i++) {
 		if (!offsets[i])
 			continue;
-		r = pool->guard ? free_guarded(pool, offsets[i]) : free_slot(pool, offsets[i]);
+		r = pool->guard ? free_guarded(pool, offsets[i], &freeing->waits)
+				: free_slot(pool, offsets[i], &freeing->waits);
 		if (r != HEAP_E_REQUEST) {
 			note_free(freeing, offsets[i], r);
 			continue;
@@ -543,9 +559,16 @@ static int free_batch(struct mempool_pool *pool, size_t n, const mempool_offset 
 	return error_give(&freeing->first);
 }
 
+static void take_back(struct mempool_pool *pool, size_t n, const mempool_offset offsets[], bool waits)
+{
+	struct freeing freeing = {.waits = waits};
+
+	(void)free_batch(pool, n, offsets, &freeing);
+}
+
 int mempool_free_batch(struct mempool_pool *pool, size_t n, const mempool_offset offsets[])
 {
-	struct freeing freeing = {0};
+	struct freeing freeing = {.waits = true};
 
 	return free_batch(pool, n, offsets, &freeing);
 }
@@ -553,7 +576,7 @@ int mempool_free_batch(struct mempool_pool *pool, size_t n, const mempool_offset
 int mempool_free_batch_failed(struct mempool_pool *pool, size_t n, const mempool_offset offsets[],
 			      mempool_offset failed[], size_t *n_failedp)
 {
-	struct freeing freeing = {.failed = failed};
+	struct freeing freeing = {.waits = true, .failed = failed};
 	int r;
 
 	if (!n_failedp || (n && !failed))
@@ -576,12 +599,13 @@ static mempool_offset moved(struct mempool_pool *pool, mempool_offset old, uint6
 			    const Mempool__Wire__Block *block)
 {
 	uint64_t n_copy = old_size < block->size ? old_size : block->size;
+	bool waits = true;
 
 	copy(pool, block->offset, old, n_copy);
 	fill(pool, block->offset + n_copy, block->size - n_copy);
 	if (pool->guard)
 		guard_paint(pool, block->offset, block->size);
-	(void)free_one(pool, old, true);
+	(void)free_one(pool, old, &waits);
 	return block->offset;
 }
 
@@ -621,6 +645,8 @@ static int realloc_slot(struct mempool_pool *pool, mempool_offset offset, size_t
 		return -errno;
 	copy(pool, *newp, offset, old_size < size ? old_size : size);
 	r = mempool_free(pool, offset);
+	if (r == -EBADMSG)
+		return 0; /* overwritten since they were looked at: it is freed all the same, with a warning */
 	if (r)
 		(void)!mempool_free(pool, *newp); /* another has freed it meanwhile */
 	return r;

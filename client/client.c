@@ -127,7 +127,7 @@ int client_do_each(struct mempool_client *client, unsigned n, Mempool__Wire__Req
 	return r;
 }
 
-int client_free(struct mempool_client *client, Mempool__Wire__Request *request, uint64_t pool, bool waits,
+int client_free(struct mempool_client *client, Mempool__Wire__Request *request, uint64_t pool, bool *waitsp,
 		const char *asked, struct call *call)
 {
 	int r = enter(client, asked);
@@ -135,15 +135,15 @@ int client_free(struct mempool_client *client, Mempool__Wire__Request *request, 
 	*call = (struct call){.fd = -1};
 	if (r)
 		return r;
-	r = connection_call(&client->connection, request, pool, waits, call);
+	r = connection_call(&client->connection, request, pool, *waitsp, call);
 	if (!r && call->reply->status)
 		r = refused(call->reply, asked);
 	else if (r == -ENOMEM)
 		r = CLIENT_E_TOO_LONG;
-	else if (r && r != -ETIMEDOUT && r != -EHOSTDOWN)
+	else if (client_is_silent(r))
+		*waitsp = false, r = 0; /* queued */
+	else if (r)
 		r = explain(client, r, asked);
-	else
-		r = 0; /* done, or queued */
 	leave(client);
 	return r;
 }
@@ -363,6 +363,8 @@ void mempool_disconnect(struct mempool_client *client)
 
 int mempool_set_timeout(struct mempool_client *client, int ms)
 {
+	CLIENT_CALL(client);
+
 	if (!client || ms < -1)
 		return error_set(-EINVAL, "set_timeout: no client, or less than -1 ms");
 	if (!process_is(client->generation))

@@ -6,6 +6,7 @@
  * Threads: any. n_running, is_closed and n_refs are atomics or under the mutex; a client's memory goes when it is disconnected
  * and its last pool is closed.
  */
+#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -45,15 +46,20 @@ int client_do_each(struct mempool_client *client, unsigned n, Mempool__Wire__Req
 		   const char *asked) MUST_CHECK;
 /**
  * client_free() - a free: 0 also when it is only queued, because the daemon is silent or absent
- * @waits: false: do not wait for it
- * @call:  out: with a reply if the daemon has given one; call_deinit() it, whatever is returned
+ * @waitsp: false: do not wait for it; out: false also if that was in vain, and the next free had better not
+ * @call:   out: with a reply if the daemon has given one; call_deinit() it, whatever is returned
  * Return: 0; CLIENT_E_TOO_LONG: not sent, since this process has no memory for a list; one by one it can be; a negative errno
  */
 enum {
 	CLIENT_E_TOO_LONG = 1,
 };
-int client_free(struct mempool_client *client, Mempool__Wire__Request *request, uint64_t pool, bool waits,
+int client_free(struct mempool_client *client, Mempool__Wire__Request *request, uint64_t pool, bool *waitsp,
 		const char *asked, struct call *call) MUST_CHECK;
+/** client_is_silent() - whether @r says that the daemon was waited for in vain: once is long enough */
+static inline bool client_is_silent(int r)
+{
+	return r == -ETIMEDOUT || r == -EHOSTDOWN;
+}
 /** client_max_batch() - sizes or offsets that one request may have */
 static inline uint32_t client_max_batch(const struct mempool_client *client)
 {
@@ -65,6 +71,25 @@ int import_struct(void *ours, size_t n_known, const void *theirs, size_t size, c
 bool client_is_lost(struct mempool_client *client);
 void client_ref(struct mempool_client *client);
 void client_unref(struct mempool_client *client);
+
+/*
+ * CLIENT_CALL(client) - a declaration: until the end of its block the client's memory stays, though it may be disconnected between two
+ * requests, or after the last. NULL is no client. A call on a pool needs none: its handle is there, and counted.
+ */
+#define CLIENT_CALL(client) CLEANUP(client_call_end) struct mempool_client *client_of_call = client_call_begin(client)
+
+static inline struct mempool_client *client_call_begin(struct mempool_client *client)
+{
+	if (client)
+		client_ref(client);
+	return client;
+}
+
+static inline void client_call_end(struct mempool_client **clientp)
+{
+	if (*clientp)
+		client_unref(*clientp);
+}
 
 #define REQUEST(name, op, field, message)                           \
 	Mempool__Wire__Request name = MEMPOOL__WIRE__REQUEST__INIT; \

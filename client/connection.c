@@ -14,10 +14,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#define WINDOW_BEFORE_HELLO 1u
-#define WINDOW_MAX	    128u /* answers that the daemon keeps for a session, whatever it lets in */
-#define OUT_BYTES	    (FRAME_HEADER_BYTES + FRAME_REQUEST_BYTES)
-#define NO_MEMORY_PAUSE_MS  100u /* a free looks so often whether it may leave */
+#define WINDOW_BEFORE_HELLO  1u
+#define WINDOW_MAX	     128u /* answers that the daemon keeps for a session, whatever it lets in */
+#define OUT_BYTES	     (FRAME_HEADER_BYTES + FRAME_REQUEST_BYTES)
+#define VARINT_BYTES	     10u
+#define BATCH_OVERHEAD_BYTES (PENDING_OVERHEAD_BYTES + 24u) /* of a batch: operation 2 + 5, pool 1 + 10, list 1 + 5 */
+#define NO_MEMORY_PAUSE_MS   100u			    /* a free looks so often whether it may leave */
 
 /* ---- life ---- */
 
@@ -82,6 +84,15 @@ void connection_set_timeout(struct connection *connection, int timeout_ms)
 	pthread_mutex_unlock(&connection->mutex);
 }
 
+/* As many sizes or offsets as the daemon takes at once, and as fit whatever they are. */
+static uint32_t batch_of(const Mempool__Wire__HelloReply *hello, uint32_t request_bytes)
+{
+	uint32_t fit = request_bytes > BATCH_OVERHEAD_BYTES ? (request_bytes - BATCH_OVERHEAD_BYTES) / VARINT_BYTES : 0;
+	uint32_t most = hello->max_batch < fit ? hello->max_batch : fit;
+
+	return most ? most : 1;
+}
+
 void connection_begin(struct connection *connection, const Mempool__Wire__HelloReply *hello)
 {
 	uint32_t window = hello->max_in_flight ? hello->max_in_flight : 1;
@@ -89,7 +100,8 @@ void connection_begin(struct connection *connection, const Mempool__Wire__HelloR
 
 	connection->window = window < WINDOW_MAX ? window : WINDOW_MAX;
 	connection->max_request_bytes = request_bytes < FRAME_REQUEST_BYTES ? request_bytes : FRAME_REQUEST_BYTES;
-	atomic_store_explicit(&connection->max_batch, hello->max_batch ? hello->max_batch : 1, memory_order_relaxed);
+	atomic_store_explicit(&connection->max_batch, batch_of(hello, connection->max_request_bytes),
+			      memory_order_relaxed);
 	connection->session = hello->session;
 	if (hello->token.len == TOKEN_BYTES) {
 		memcpy(connection->token, hello->token.data, TOKEN_BYTES);
@@ -386,6 +398,17 @@ static void wait_for_room(struct connection *connection, const struct deadline *
 	connection->is_driving = false;
 }
 
+/* A daemon that takes no more sessions says why, and closes before it is asked: what it said is read before all else is given up. */
+static void send_failed(struct connection *connection)
+{
+	if (!connection->has_token && !connection->is_driving) {
+		connection->is_driving = true;
+		receive(connection, 0);
+		connection->is_driving = false;
+	}
+	connection_broke(connection);
+}
+
 /* What is there, as long as there is time. */
 static void send_all(struct connection *connection, const struct deadline *deadline)
 {
@@ -402,7 +425,7 @@ static void send_all(struct connection *connection, const struct deadline *deadl
 				connection->n_out - connection->n_out_done);
 		pthread_mutex_lock(&connection->mutex);
 		if (n < 0)
-			connection_broke(connection);
+			send_failed(connection);
 		else
 			connection->n_out_done += (size_t)n;
 		if (n || connection->state != CONNECTION_UP)

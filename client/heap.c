@@ -428,6 +428,11 @@ static uint32_t refill_granted(struct heap *heap, uint32_t size_class, uint32_t 
 			shelf->cursor = i - 1; /* wraps to the end */
 			continue;
 		}
+		if (!LEASE_FIELD(heap->map.slabs[shelf->slabs[i]].slot_bytes)) {
+			forget(shelf, i); /* recalled: it is in the daemon's custody, and would look busy for ever */
+			shelf->cursor = i - 1;
+			continue;
+		}
 		fill = fill_from(heap, size_class, shelf->slabs[i], n_wanted - n, &got);
 		shelf->has_busy |= fill == FILL_BUSY;
 		n_tried += got != 0;
@@ -537,21 +542,57 @@ uint32_t heap_wants(struct heap *heap, uint32_t size_class)
 							  : LEASE_MAX;
 }
 
+static int compare_ids(const void *a, const void *b)
+{
+	uint32_t one = *(const uint32_t *)a, other = *(const uint32_t *)b;
+
+	return (one > other) - (one < other);
+}
+
+/* Slabs that are the class's and this heap's no more, and second entries of those that were recalled and granted again. */
+static void tidy(struct heap *heap, uint32_t size_class)
+{
+	struct shelf *shelf = &heap->shelves[size_class];
+	uint32_t n = 0;
+
+	qsort(shelf->slabs, shelf->n_slabs, sizeof(*shelf->slabs), compare_ids);
+	for (uint32_t i = 0; i < shelf->n_slabs; i++) {
+		const struct lease_slab *slab = &heap->map.slabs[shelf->slabs[i]];
+
+		if (LEASE_FIELD(slab->slot_bytes) == size_class_bytes(size_class) &&
+		    LEASE_FIELD(slab->grantee) == heap->number && (!n || shelf->slabs[n - 1] != shelf->slabs[i]))
+			shelf->slabs[n++] = shelf->slabs[i];
+	}
+	shelf->n_slabs = n;
+}
+
+/* Only what is tidy makes a shelf longer: so it is no more than twice as long as what it is for. */
+static bool find_room(struct heap *heap, uint32_t size_class, uint32_t n)
+{
+	struct shelf *shelf = &heap->shelves[size_class];
+	uint32_t room, *slabs;
+
+	if (shelf->n_slabs + n <= shelf->room)
+		return true;
+	if (shelf->n_slabs)
+		tidy(heap, size_class);
+	if (shelf->n_slabs + n <= shelf->room / 2)
+		return true;
+	room = 2 * (shelf->n_slabs + n);
+	slabs = realloc(shelf->slabs, room * sizeof(*slabs));
+	if (!slabs)
+		return shelf->n_slabs + n <= shelf->room;
+	shelf->slabs = slabs;
+	shelf->room = room;
+	return true;
+}
+
 void heap_grant(struct heap *heap, uint32_t size_class, uint32_t n, const uint32_t ids[])
 {
 	struct shelf *shelf = &heap->shelves[size_class];
 
-	if (!look_around(heap))
+	if (!look_around(heap) || !find_room(heap, size_class, n))
 		return;
-	if (shelf->n_slabs + n > shelf->room) {
-		uint32_t room = 2 * (shelf->n_slabs + n);
-		uint32_t *slabs = realloc(shelf->slabs, room * sizeof(*slabs));
-
-		if (!slabs)
-			return;
-		shelf->slabs = slabs;
-		shelf->room = room;
-	}
 	for (uint32_t i = n; i-- > 0;)
 		if (ids[i] < heap->n_slabs)
 			shelf->slabs[shelf->n_slabs++] = ids[i];

@@ -147,9 +147,19 @@ struct heaps *heaps_open(struct mempool_client *client, uint64_t pool, uint8_t *
 	return heaps;
 }
 
+/* In a forked child, of its parent's. Until the last handle is closed the slot is no other pool's: the handles would lead there. */
 static void forget(struct heaps *heaps)
 {
-	heaps->map = (struct lease_map){0}; /* not mapped in a forked child */
+	bool is_last;
+
+	thread_lock();
+	is_last = !--heaps->n_handles;
+	if (is_last)
+		thread_slot_give(heaps->slot);
+	thread_unlock();
+	if (!is_last)
+		return;
+	heaps->map = (struct lease_map){0}; /* not mapped here */
 	free_seats(heaps);
 	free(heaps);
 }
@@ -161,8 +171,7 @@ void heaps_close(struct heaps *heaps)
 	if (!heaps)
 		return;
 	if (!process_is(heaps->client->generation)) {
-		if (!--heaps->n_handles)
-			forget(heaps);
+		forget(heaps);
 		return;
 	}
 	thread_lock();
@@ -334,7 +343,8 @@ static int ask_seat(struct heaps *heaps, bool wants_segment)
 	return r < 0 ? HEAP_E_REQUEST : r;
 }
 
-static int find_seat(struct heaps *heaps)
+/* @may_ask: the daemon */
+static int find_seat(struct heaps *heaps, bool may_ask)
 {
 	bool is_refused, is_first, found = false;
 
@@ -346,11 +356,13 @@ static int find_seat(struct heaps *heaps)
 	if (!is_refused)
 		found = sit_on_free(heaps);
 	thread_unlock();
-	return is_refused ? HEAP_E_REQUEST : found ? 0 : ask_seat(heaps, is_first);
+	if (is_refused || (!found && !may_ask))
+		return HEAP_E_REQUEST;
+	return found ? 0 : ask_seat(heaps, is_first);
 }
 
 /* Return: 0: inside, thread_leave() later; else outside */
-static int enter(struct heaps *heaps, struct heap **heapp)
+static int enter_with(struct heaps *heaps, bool may_ask, struct heap **heapp)
 {
 	int r;
 
@@ -360,7 +372,7 @@ static int enter(struct heaps *heaps, struct heap **heapp)
 	if (*heapp)
 		return 0;
 	thread_leave();
-	r = find_seat(heaps);
+	r = find_seat(heaps, may_ask);
 	if (r)
 		return r;
 	*heapp = thread_enter(heaps->slot);
@@ -368,6 +380,11 @@ static int enter(struct heaps *heaps, struct heap **heapp)
 		return 0;
 	thread_leave(); /* closed meanwhile */
 	return HEAP_E_REQUEST;
+}
+
+static int enter(struct heaps *heaps, struct heap **heapp)
+{
+	return enter_with(heaps, true, heapp);
 }
 
 /* ---- leases ---- */
@@ -431,8 +448,8 @@ static int lease(struct heaps *heaps, uint32_t number, uint32_t size_class, uint
 	return r;
 }
 
-/* A hint for the daemon, which is lost at no loss. */
-static void tell_returns(struct heaps *heaps, uint32_t n, uint32_t ids[])
+/* A hint for the daemon, which is lost at no loss. Return: 0, -errno */
+static int tell_returns(struct heaps *heaps, uint32_t n, uint32_t ids[])
 {
 	Mempool__Wire__ReturnSlabs give = MEMPOOL__WIRE__RETURN_SLABS__INIT;
 	REQUEST(request, RETURN_SLABS, return_slabs, give);
@@ -440,7 +457,7 @@ static void tell_returns(struct heaps *heaps, uint32_t n, uint32_t ids[])
 	SET(give, pool, heaps->pool);
 	give.n_slabs = n;
 	give.slabs = ids;
-	(void)!client_do(heaps->client, &request, heaps->pool, "return of slabs");
+	return client_do(heaps->client, &request, heaps->pool, "return of slabs");
 }
 
 /* ---- calls ---- */
@@ -487,19 +504,21 @@ int heaps_alloc_prepared(struct heaps *heaps, uint32_t size_class, void (*prepar
 	}
 }
 
-int heaps_free(struct heaps *heaps, uint64_t offset)
+int heaps_free(struct heaps *heaps, uint64_t offset, bool *waitsp)
 {
 	uint32_t ids[HEAP_RETURNS], n;
 	struct heap *heap;
-	int r = enter(heaps, &heap);
+	int r = enter_with(heaps, *waitsp, &heap);
 
-	if (r)
+	if (r) {
+		*waitsp &= !client_is_silent(r);
 		return HEAP_E_REQUEST; /* which is queued where this was not, and so is done */
+	}
 	r = heap_free(heap, offset);
-	n = heap_returns(heap, ids);
+	n = *waitsp ? heap_returns(heap, ids) : 0;
 	thread_leave();
 	if (n)
-		tell_returns(heaps, n, ids);
+		*waitsp = !client_is_silent(tell_returns(heaps, n, ids));
 	return r;
 }
 

@@ -33,7 +33,8 @@ int heaps_alloc(struct heaps *heaps, uint32_t size_class, uint64_t *offsetp) MUS
 /** heaps_alloc_prepared() - the same, of a class up to SIZE_CLASS_CUT_MAX; @prepare: does something to the slot before it is live */
 int heaps_alloc_prepared(struct heaps *heaps, uint32_t size_class, void (*prepare)(void *arg, uint64_t slot), void *arg,
 			 uint64_t *offsetp) MUST_CHECK;
-int heaps_free(struct heaps *heaps, uint64_t offset) MUST_CHECK;
+/** heaps_free() - @waitsp: as of client_free() */
+int heaps_free(struct heaps *heaps, uint64_t offset, bool *waitsp) MUST_CHECK;
 int heaps_take(struct heaps *heaps, uint64_t offset, uint64_t session) MUST_CHECK;
 /** heaps_look() - at a live slot that has no record. @sessionp: whose it is */
 int heaps_look(struct heaps *heaps, uint64_t offset, uint64_t *bytesp, uint64_t *sessionp) MUST_CHECK;

@@ -59,7 +59,7 @@ int mempool_publish_batch(struct mempool_pool *pool, size_t n, const mempool_off
 		some = n - done < CONNECTION_EACH_MAX ? n - done : CONNECTION_EACH_MAX;
 		r = publish_some(pool, (unsigned)some, offsets + done);
 		error_note(&first, r);
-		if (r == -ETIMEDOUT || r == -EHOSTDOWN) /* once is long enough */
+		if (client_is_silent(r))
 			break;
 	}
 	return error_give(&first);

@@ -95,6 +95,7 @@ int mempool_pool_create(struct mempool_client *client, const char *name, uint64_
 	char asked[128];
 	int r;
 	REQUEST(request, CREATE_POOL, create_pool, create);
+	CLIENT_CALL(client);
 
 	snprintf(asked, sizeof(asked), "create of %s%.80s%s", name ? "pool \"" : "a private pool", name ? name : "",
 		 name ? "\"" : "");
@@ -132,6 +133,7 @@ int mempool_pool_open(struct mempool_client *client, const char *name, struct me
 	Mempool__Wire__OpenPool open = MEMPOOL__WIRE__OPEN_POOL__INIT;
 	char asked[128];
 	REQUEST(request, OPEN_POOL, open_pool, open);
+	CLIENT_CALL(client);
 
 	if (!client || !name || !out)
 		return error_set(-EINVAL, "open of a pool: no client, no name, or no place for the result");
@@ -192,6 +194,7 @@ int mempool_pool_destroy(struct mempool_client *client, const char *name, unsign
 {
 	Mempool__Wire__DestroyPool message = MEMPOOL__WIRE__DESTROY_POOL__INIT;
 	char asked[128];
+	CLIENT_CALL(client);
 
 	if (!client || !name || flags & ~MEMPOOL_IF_EMPTY)
 		return error_set(-EINVAL, "destroy of a pool: no client, no name, or an unknown flag");

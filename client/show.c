@@ -151,6 +151,7 @@ int mempool_pool_list(struct mempool_client *client, int (*visit)(void *arg, con
 	uint64_t after = 0, before;
 	bool more = true;
 	int r = 0;
+	CLIENT_CALL(client);
 
 	if (!client || !visit)
 		return error_set(-EINVAL, "list of pools: no client, or nobody to show them to");
@@ -223,6 +224,7 @@ int mempool_session_list(struct mempool_client *client, const char *pool,
 	uint64_t after_session = 0, after_pool = 0;
 	bool more = true;
 	int r = 0;
+	CLIENT_CALL(client);
 
 	if (!client || !visit)
 		return error_set(-EINVAL, "list of sessions: no client, or nobody to show them to");
@@ -288,6 +290,7 @@ int mempool_pool_log(struct mempool_client *client, const char *pool,
 	uint64_t after = 0;
 	bool more = true;
 	int r = 0;
+	CLIENT_CALL(client);
 
 	if (!client || !pool || !visit)
 		return error_set(-EINVAL, "log of a pool: no client, no name, or nobody to show it to");
@@ -405,6 +408,7 @@ int mempool_daemon_info(struct mempool_client *client, struct mempool_daemon_inf
 	size_t size;
 	int r;
 	REQUEST(request, DAEMON_INFO, daemon_info, ask);
+	CLIENT_CALL(client);
 
 	if (!client || !out || out->struct_size < sizeof(size_t))
 		return error_set(-EINVAL,

@@ -19,7 +19,7 @@ __thread struct thread thread_self __attribute__((tls_model("initial-exec"))) = 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* all below */
 static struct thread *threads;
 static void *tables;		    /* of ended threads, empty but for a link in slot 0 */
-static uint8_t slots[THREAD_SLOTS]; /* in use */
+static uint8_t slots[THREAD_SLOTS]; /* in use; in a forked child also by its parent's handles, which find no heap there */
 static uint64_t registered;	    /* generation that has said so to membarrier(2) */
 static bool is_visible;		    /* with it, for other processes too */
 static bool has_key;
@@ -41,7 +41,6 @@ void thread_forget_all(void)
 	pthread_mutex_init(&mutex, NULL);
 	threads = NULL;
 	tables = NULL; /* wiped, links and all */
-	memset(slots, 0, sizeof(slots));
 	registered = 0;
 	thread_self.generation = 0;
 	thread_self.running = 0;

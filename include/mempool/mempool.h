@@ -8,7 +8,8 @@
  * Results:  functions of type int return 0 or a negative errno, but for mempool_pool_check().
  *           mempool_last_error() tells this thread's last failure (or warning) as a full sentence.
  * Threads:  every function may be called from any thread at any time. Calls of many threads share one connection
- *           and are pipelined on it. No function is async-signal-safe.
+ *           and are pipelined on it. No function is async-signal-safe, and no thread may be cancelled (pthread_cancel(3)) inside
+ *           one: what it holds would stay held. A close or disconnect waits for calls that are running: see there.
  * Daemon:   when it is killed or restarted, a session goes on: calls wait until it is back, up to mempool_set_timeout(), and are
  *           done exactly once; handles, ids, addresses and blocks stay what they are. After the timeout: -EHOSTDOWN (nobody is
  *           there) or -ETIMEDOUT (silent). An alloc, realloc, retain or acquire that fails so holds nothing, even if it was
@@ -231,8 +232,10 @@ int mempool_connect(struct mempool_client **out, const char *socket_path);
 /**
  * mempool_disconnect() - end the session and drop all its holds. NULL: nothing.
  *
- * Waits for this process's running calls, and then for an absent or silent daemon no longer than the timeout, for an absent one only
- * if a queued free is to be done: all else ends with the session when the daemon is back.
+ * Waits for the requests that calls of this process are at, and then for an absent or silent daemon no longer than the timeout, for
+ * an absent one only if a queued free is to be done: all else ends with the session when the daemon is back. A call that another
+ * thread is in fails with -ENOTCONN at its next request, if it has one; one that opens a pool may yet give a handle, to be closed.
+ * No call may begin with @client any more; those on its pools answer -ENOTCONN.
  */
 void mempool_disconnect(struct mempool_client *client);
 
@@ -268,7 +271,11 @@ int mempool_pool_create(struct mempool_client *client, const char *name, uint64_
 /** mempool_pool_open() - open a pool by name. Return: 0; -ENOENT; -EACCES: the mode does not give r and w; -EBADMSG: its books are damaged. */
 int mempool_pool_open(struct mempool_client *client, const char *name, struct mempool_pool **out);
 
-/** mempool_pool_close() - let go of the handle; frees no block. Addresses are valid until the last close. NULL: nothing. */
+/**
+ * mempool_pool_close() - let go of the handle; frees no block. Addresses are valid until the last close. NULL: nothing.
+ *
+ * Waits for calls that other threads are at with @pool; none may begin any more.
+ */
 void mempool_pool_close(struct mempool_pool *pool);
 
 /**
@@ -322,7 +329,11 @@ int mempool_alloc_batch(struct mempool_pool *pool, size_t n, const size_t sizes[
  */
 int mempool_free(struct mempool_pool *pool, mempool_offset offset);
 
-/** mempool_free_batch() - frees all of @offsets [n] that it can. Return: 0, or the first error. */
+/**
+ * mempool_free_batch() - frees all of @offsets [n] that it can. Return: 0, or the first error.
+ *
+ * Waits for an absent or silent daemon once; what is left is queued then, as by mempool_free().
+ */
 int mempool_free_batch(struct mempool_pool *pool, size_t n, const mempool_offset offsets[]);
 
 /**

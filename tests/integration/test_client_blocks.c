@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "client_world.h"
 
+#include <stdio.h>
+
 static void test_alloc_fills_aligns_and_frees(void **state)
 {
 	mempool_offset offset = mempool_alloc(pool, 100);
@@ -183,6 +185,52 @@ static void test_fill_none_and_zero(void **state)
 	assert_true(is_filled(mempool_alloc(pool, 5000), 9, 5000));
 }
 
+static void start_with_short_frames(struct daemon *other)
+{
+	char path[128];
+	FILE *config;
+
+	assert_int_equal(daemon_init(other), 0);
+	snprintf(path, sizeof(path), "%s/short.conf", other->dir);
+	config = fopen(path, "w");
+	assert_non_null(config);
+	assert_true(fputs("[limits]\nrequest_frame = 256\n", config) >= 0);
+	assert_int_equal(fclose(config), 0);
+	assert_int_equal(daemon_start(other, (const char *[]){"--config", path, NULL}), 0);
+}
+
+static void test_batch_in_requests_as_short_as_the_daemon_wants(void **state)
+{
+	enum {
+		N = 500
+	};
+	struct mempool_client *own;
+	struct mempool_pool *mine;
+	struct mempool_pool_options options;
+	struct mempool_stats stats;
+	mempool_offset offsets[N];
+	struct daemon other;
+	size_t sizes[N];
+
+	(void)state;
+	for (int i = 0; i < N; i++)
+		sizes[i] = 16;
+	mempool_pool_options_init(&options);
+	options.lease = MEMPOOL_LEASE_OFF; /* all by request */
+	start_with_short_frames(&other);
+	assert_int_equal(mempool_connect(&own, other.socket), 0);
+	assert_int_equal(mempool_pool_create(own, "short", 1 << 20, &options, &mine), 0);
+	assert_int_equal(mempool_alloc_batch(mine, N, sizes, offsets), 0);
+	assert_int_equal(mempool_free_batch(mine, N, offsets), 0);
+	assert_int_equal(mempool_pool_stats(mine, &stats), 0);
+	assert_int_equal(stats.used, 0);
+	mempool_pool_close(mine);
+	assert_int_equal(mempool_pool_destroy(own, "short", 0), 0);
+	mempool_disconnect(own);
+	assert_int_equal(daemon_stop(&other), 0);
+	daemon_deinit(&other);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -194,6 +242,7 @@ int main(void)
 		TEST(test_realloc_in_place_moved_and_refused),
 		TEST(test_realloc_of_a_slot_stays_in_its_class),
 		TEST(test_batch_is_all_or_none_beyond_one_frame),
+		TEST(test_batch_in_requests_as_short_as_the_daemon_wants),
 		TEST(test_fill_none_and_zero),
 	};
 

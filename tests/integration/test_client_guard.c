@@ -246,6 +246,37 @@ static void test_guard_leaves_the_block_to_its_user(void **state)
 	assert_int_equal(used_now(), 0);
 }
 
+/* Whose canaries cannot be looked at while the daemon is silent: that takes the time of one block to find out. */
+static void test_silent_daemon_is_asked_about_one_block_of_a_batch(void **state)
+{
+	enum {
+		N = 40,
+		TIMEOUT_MS = 500,
+	};
+	struct timespec begun, ended;
+	struct mempool_pool_options options;
+	mempool_offset offsets[N];
+	int status;
+
+	(void)state;
+	mempool_pool_options_init(&options);
+	options.guard = 1;
+	options.lease = MEMPOOL_LEASE_OFF;
+	make_pool(1u << 20, &options);
+	for (int i = 0; i < N; i++)
+		assert_true(offsets[i] = mempool_alloc(pool, 101));
+	assert_int_equal(mempool_set_timeout(client, TIMEOUT_MS), 0);
+	kill(world.pid, SIGSTOP);
+	assert_int_equal(waitpid(world.pid, &status, WUNTRACED), world.pid);
+	clock_gettime(CLOCK_MONOTONIC, &begun);
+	assert_int_equal(mempool_free_batch(pool, N, offsets), 0);
+	clock_gettime(CLOCK_MONOTONIC, &ended);
+	kill(world.pid, SIGCONT);
+	assert_true(ended.tv_sec - begun.tv_sec < N * TIMEOUT_MS / 1000 / 2);
+	assert_int_equal(mempool_set_timeout(client, 10000), 0);
+	assert_true(await_used(0)); /* none was lost */
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -256,6 +287,7 @@ int main(void)
 		TEST(test_check_accuses_nobody_who_is_at_work),
 		TEST(test_slots_of_the_killed_have_their_guards),
 		TEST(test_guard_leaves_the_block_to_its_user),
+		TEST(test_silent_daemon_is_asked_about_one_block_of_a_batch),
 	};
 
 	return cmocka_run_group_tests(tests, world_begin, world_end);

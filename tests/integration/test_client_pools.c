@@ -208,6 +208,57 @@ static void test_fork_answers_echild_and_harms_nothing(void **state)
 	assert_int_equal(used_now(), 0);
 }
 
+enum {
+	N_PARENTS = 100,
+	BLOCK_BYTES = 64,
+};
+
+static bool is_refused(void)
+{
+	errno = 0;
+	return !mempool_alloc(pool, BLOCK_BYTES) && errno == ECHILD;
+}
+
+/* The child's pool has a heap when the parent's handle is asked; the handle must not lead there. */
+static int use_both_pools(void)
+{
+	struct mempool_client *own;
+	struct mempool_pool *mine;
+	mempool_offset offset = 0;
+	bool ok = is_refused() && !mempool_connect(&own, world.socket) &&
+		  !mempool_pool_create(own, NULL, 1 << 20, NULL, &mine);
+
+	if (!ok)
+		return 1;
+	for (int i = 0; ok && i < N_PARENTS; i++)
+		ok = (offset = mempool_alloc(mine, BLOCK_BYTES)) && is_refused();
+	ok = ok && mempool_free(pool, offset) == -ECHILD && !mempool_free(mine, offset);
+	mempool_pool_close(pool);
+	for (int i = 0; ok && i < N_PARENTS; i++)
+		ok = mempool_alloc(mine, BLOCK_BYTES);
+	mempool_pool_close(mine);
+	mempool_disconnect(own);
+	return ok ? 0 : 2;
+}
+
+static void test_fork_handle_finds_no_pool_of_the_child(void **state)
+{
+	mempool_offset offsets[N_PARENTS];
+
+	(void)state;
+	for (int i = 0; i < N_PARENTS; i++) {
+		offsets[i] = mempool_alloc(pool, BLOCK_BYTES);
+		assert_true(offsets[i]);
+		memset(mempool_ptr(pool, offsets[i]), 0x11, BLOCK_BYTES);
+	}
+	assert_int_equal(in_child(use_both_pools), 0);
+	for (int i = 0; i < N_PARENTS; i++) {
+		assert_true(is_filled(offsets[i], 0x11, BLOCK_BYTES));
+		assert_int_equal(mempool_free(pool, offsets[i]), 0);
+	}
+	assert_int_equal(mempool_pool_check(pool, stderr), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -220,6 +271,7 @@ int main(void)
 		TEST(test_private_pool_is_unlisted_and_ends_with_its_session),
 		TEST(test_null_page_faults),
 		TEST(test_fork_answers_echild_and_harms_nothing),
+		TEST(test_fork_handle_finds_no_pool_of_the_child),
 	};
 
 	return cmocka_run_group_tests(tests, world_begin, world_end);

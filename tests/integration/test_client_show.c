@@ -174,6 +174,33 @@ static void test_map_of_a_million_blocks_is_summarised_by_the_daemon(void **stat
 	assert_int_equal(used_now(), 0);
 }
 
+static int disconnect_once(void *arg, const struct mempool_operation *operation)
+{
+	struct mempool_client **ownp = arg;
+
+	(void)operation;
+	mempool_disconnect(*ownp);
+	*ownp = NULL;
+	return 0;
+}
+
+/* As another thread might at any time. There is a page more to be asked for. */
+static void test_disconnect_in_the_middle_of_a_list(void **state)
+{
+	struct mempool_pool_options options;
+	struct mempool_client *own;
+
+	(void)state;
+	mempool_pool_options_init(&options);
+	options.lease = MEMPOOL_LEASE_OFF; /* each call is in the log */
+	make_pool(1 << 20, &options);
+	for (int i = 0; i < 600; i++)
+		assert_int_equal(mempool_free(pool, mempool_alloc(pool, 16)), 0);
+	assert_int_equal(mempool_connect(&own, world.socket), 0);
+	assert_int_equal(mempool_pool_log(own, "p", disconnect_once, &own), -ENOTCONN);
+	assert_null(own);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -184,6 +211,7 @@ int main(void)
 		TEST(test_visualize_says_when_the_stream_is_full),
 		TEST(test_large_maps_draw_within_a_second),
 		TEST(test_map_of_a_million_blocks_is_summarised_by_the_daemon),
+		TEST(test_disconnect_in_the_middle_of_a_list),
 	};
 
 	return cmocka_run_group_tests(tests, world_begin, world_end);

@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 
 #include "proto/lease.h"
+#include "proto/size_class.h"
 #include "tests/lib/rnd.h"
 
 enum {
@@ -461,6 +462,102 @@ static void test_close_waits_for_a_call_of_its_handle(void **state)
 	check_clean();
 }
 
+static void realloc_block(struct caller *caller)
+{
+	caller->offset = mempool_realloc(pool, caller->offset, 100000);
+	caller->result = caller->offset ? 0 : -errno;
+	if (!strstr(mempool_last_error(), "overwritten"))
+		wrong("no warning");
+}
+
+/* While it waits for a larger block, which only the daemon gives. The old one is free then, so the new one is the caller's. */
+static void test_realloc_of_a_block_whose_guard_breaks_meanwhile(void **state)
+{
+	struct caller caller = {.call = realloc_block};
+	struct mempool_pool_options options;
+	mempool_offset old;
+	int status;
+
+	(void)state;
+	mempool_pool_options_init(&options);
+	options.guard = 1;
+	make_pool(POOL_BYTES, &options);
+	for (int i = 0; i < 64; i++) /* until there are heaps */
+		assert_int_equal(mempool_free(pool, mempool_alloc(pool, 100)), 0);
+	atomic_store(&n_wrong, 0);
+	caller_start(&caller);
+	old = caller.offset = mempool_alloc(pool, 100);
+	memset(mempool_ptr(pool, old), 0x11, 100);
+	kill(world.pid, SIGSTOP);
+	assert_int_equal(waitpid(world.pid, &status, WUNTRACED), world.pid);
+	call_until_asleep(&caller);
+	((unsigned char *)mempool_ptr(pool, old))[100] ^= 1;
+	kill(world.pid, SIGCONT);
+	assert_int_equal(pthread_join(caller.thread, NULL), 0);
+	assert_int_equal(caller.result, 0);
+	assert_int_equal(n_wrong, 0);
+	assert_true(caller.offset && caller.offset != old && is_filled(caller.offset, 0x11, 100));
+	assert_int_equal(mempool_free(pool, caller.offset), 0);
+	check_clean();
+}
+
+struct filler {
+	mempool_offset offset;
+	volatile unsigned char *_Atomic byte; /* of a block that is cached, about to be allocated again */
+	atomic_bool is_over;
+};
+
+static void *fill_large(void *arg)
+{
+	struct filler *filler = arg;
+	volatile unsigned char *byte;
+
+	for (int i = 0; i < 40 && !mempool_free(pool, mempool_alloc(pool, 64)); i++) /* until there is a heap */
+		;
+	filler->offset = mempool_alloc(pool, SIZE_CLASS_BYTES_MAX);
+	byte = mempool_ptr(pool, filler->offset);
+	if (byte) {
+		*byte = 0x11;
+		if (mempool_free(pool, filler->offset))
+			wrong("free");
+		atomic_store(&filler->byte, byte);
+		if (mempool_alloc(pool, SIZE_CLASS_BYTES_MAX) != filler->offset)
+			wrong("alloc again");
+	}
+	atomic_store(&filler->is_over, true);
+	return NULL;
+}
+
+/* Read while it is written, which is the point. */
+__attribute__((no_sanitize("thread"))) static void await_fill(struct filler *filler)
+{
+	volatile unsigned char *byte;
+
+	while (!atomic_load(&filler->is_over) && (!(byte = atomic_load(&filler->byte)) || *byte == 0x11))
+		;
+}
+
+/* A block from the thread's own cache, while it is being filled: no request, but a call all the same. */
+static void test_close_waits_for_a_fill(void **state)
+{
+	(void)state;
+	make_pool(4 * POOL_BYTES, NULL); /* a heap of it keeps a block of the largest class */
+	for (int i = 0; i < 8; i++) {
+		struct filler filler = {0};
+		pthread_t thread;
+
+		atomic_store(&n_wrong, 0);
+		assert_int_equal(pthread_create(&thread, NULL, fill_large, &filler), 0);
+		await_fill(&filler);
+		mempool_pool_close(pool);
+		assert_int_equal(pthread_join(thread, NULL), 0);
+		assert_int_equal(n_wrong, 0);
+		assert_int_equal(mempool_pool_open(client, "p", &pool), 0);
+		assert_int_equal(mempool_free(pool, filler.offset), 0);
+	}
+	check_clean();
+}
+
 /* Other handles on the pool, opened and closed: the heaps are the same, and calls by the first go on. */
 static void test_close_of_a_handle_leaves_the_others_at_work(void **state)
 {
@@ -626,6 +723,8 @@ int main(int argc, char *argv[]) /* a pattern: only those */
 		THREADS_TEST(test_exit_without_disconnect_leaves_nothing),
 		THREADS_TEST(test_disconnect_waits_for_running_calls),
 		THREADS_TEST(test_close_waits_for_a_call_of_its_handle),
+		THREADS_TEST(test_realloc_of_a_block_whose_guard_breaks_meanwhile),
+		THREADS_TEST(test_close_waits_for_a_fill),
 		THREADS_TEST(test_close_of_a_handle_leaves_the_others_at_work),
 		THREADS_TEST(test_last_close_and_disconnect_at_once),
 		THREADS_TEST(test_pools_that_were_destroyed_leave_no_heaps),

@@ -3,6 +3,7 @@ foreach(what end resume wait)
   mempool_test(test_client_${what} SOURCES test_client_${what}.c
     LIBS mempool-client-static mempool_fake_daemon mempool_fault mempool_proto LABELS unit concurrent)
 endforeach()
+target_link_options(test_client_end PRIVATE -Wl,--wrap=mapping_open,--wrap=stream_connect)
 
 # The library's parts that stand alone: their sources, for the library exports only its public calls.
 set(heap_sources ${PROJECT_SOURCE_DIR}/client/heap.c ${PROJECT_SOURCE_DIR}/client/lease_map.c

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 /* A session ends by disconnect, whatever the daemon does, and never by what a forked child does. */
 #include <fcntl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "fake_world.h"
+#include "proto/frame.h"
 
 static int in_child(void)
 {
@@ -152,6 +154,76 @@ static void test_disconnect_waits_for_calls_that_wait(void **state)
 	assert_int_equal(n_failed, 0);
 }
 
+/* Between a request and what is done with its reply: where another thread may come to run, and disconnect. */
+static bool disconnects_then;
+struct mapping;
+int __real_mapping_open(struct mapping **mappingp, int fd, uint64_t n_bytes, uint64_t generation);
+int __wrap_mapping_open(struct mapping **mappingp, int fd, uint64_t n_bytes, uint64_t generation);
+
+int __wrap_mapping_open(struct mapping **mappingp, int fd, uint64_t n_bytes, uint64_t generation)
+{
+	if (disconnects_then)
+		mempool_disconnect(client);
+	disconnects_then = false;
+	return __real_mapping_open(mappingp, fd, n_bytes, generation);
+}
+
+/* No other handle keeps the client's memory. */
+static void test_disconnect_in_the_middle_of_an_open(void **state)
+{
+	(void)state;
+	mempool_pool_close(pool);
+	disconnects_then = true;
+	assert_int_equal(mempool_pool_open(client, "p", &pool), 0);
+	client = NULL;
+	assert_false(disconnects_then);
+	assert_true(!mempool_alloc(pool, 8) && errno == ENOTCONN);
+	assert_int_equal(mempool_free(pool, FAKE_FIRST), -ENOTCONN);
+}
+
+/* A daemon that turns each connection away at once, so that it is closed before Hello is sent. */
+static bool turns_away;
+int __real_stream_connect(const char *path, bool waits);
+int __wrap_stream_connect(const char *path, bool waits);
+
+static void turn_away(int fd)
+{
+	Mempool__Wire__Reply reply = MEMPOOL__WIRE__REPLY__INIT;
+	uint8_t frame[256];
+	size_t n;
+
+	reply.has_status = 1;
+	reply.status = -EDQUOT;
+	reply.message = (char *)(uintptr_t) "the fake daemon has too many sessions";
+	n = mempool__wire__reply__pack(&reply, frame + FRAME_HEADER_BYTES);
+	frame_put_header(frame, (uint32_t)n);
+	assert_int_equal(write(fd, frame, FRAME_HEADER_BYTES + n), FRAME_HEADER_BYTES + n);
+	close(fd);
+}
+
+int __wrap_stream_connect(const char *path, bool waits)
+{
+	int fds[2];
+
+	if (!turns_away)
+		return __real_stream_connect(path, waits);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+	turn_away(fds[0]);
+	return fds[1];
+}
+
+static void test_connection_turned_away_tells_why(void **state)
+{
+	struct mempool_client *other = NULL;
+
+	(void)state;
+	turns_away = true;
+	assert_int_equal(mempool_connect(&other, fake.path), -EDQUOT);
+	turns_away = false;
+	assert_null(other);
+	assert_non_null(strstr(mempool_last_error(), "the fake daemon has too many sessions"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -160,6 +232,8 @@ int main(void)
 		TEST(test_disconnect_waits_for_a_queued_free),
 		TEST(test_disconnect_resumes_to_say_goodbye),
 		TEST(test_disconnect_waits_for_calls_that_wait),
+		TEST(test_disconnect_in_the_middle_of_an_open),
+		TEST(test_connection_turned_away_tells_why),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

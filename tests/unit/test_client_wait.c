@@ -151,6 +151,58 @@ static void test_frees_are_queued_and_done_once(void **state)
 	assert_int_equal(fake_count(&fake, KIND(FREE)), N / 2);
 }
 
+/* Of many requests: the time of one is all that it takes, and none is lost. */
+static void test_frees_of_a_batch_wait_once(void **state)
+{
+	enum {
+		N = 40 * 256, /* as many as one request may name */
+		TIMEOUT_MS = 1000,
+	};
+	static mempool_offset blocks[N];
+	static size_t sizes[N];
+	int64_t begun;
+
+	(void)state;
+	for (int i = 0; i < N; i++)
+		sizes[i] = 1;
+	assert_int_equal(mempool_alloc_batch(pool, N, sizes, blocks), 0);
+	fake_go(&fake);
+	assert_int_equal(mempool_set_timeout(client, TIMEOUT_MS), 0);
+	begun = now_ms();
+	assert_int_equal(mempool_free_batch(pool, N, blocks), 0);
+	assert_true(now_ms() - begun < N / 256 * TIMEOUT_MS / 2);
+	assert_int_equal(fake_live(&fake), N);
+	fake_come(&fake);
+	assert_int_equal(mempool_set_timeout(client, PATIENT_MS), 0);
+	assert_int_equal(do_stats(), 0); /* behind them all */
+	assert_int_equal(fake_live(&fake), 0);
+}
+
+/* What it has got is given back without another wait. */
+static void test_failed_alloc_of_a_batch_waits_once(void **state)
+{
+	enum {
+		N = 20 * 256,
+		TIMEOUT_MS = 1000,
+	};
+	static mempool_offset blocks[N];
+	static size_t sizes[N];
+	int64_t begun;
+
+	(void)state;
+	for (int i = 0; i < N; i++)
+		sizes[i] = 1;
+	assert_int_equal(mempool_set_timeout(client, TIMEOUT_MS), 0);
+	fake_fault(&fake, FAKE_BEFORE_READ, N / 256 - 1, -1); /* before the last request */
+	begun = now_ms();
+	assert_int_equal(mempool_alloc_batch(pool, N, sizes, blocks), -EHOSTDOWN);
+	assert_true(now_ms() - begun < N / 256 * TIMEOUT_MS / 2);
+	fake_come(&fake);
+	assert_int_equal(mempool_set_timeout(client, PATIENT_MS), 0);
+	while (fake_live(&fake)) /* any call brings it about */
+		assert_int_equal(do_stats(), 0);
+}
+
 static void test_timeout_of_0_never_waits_and_still_resumes(void **state)
 {
 	int64_t begun;
@@ -241,6 +293,8 @@ int main(void)
 		TEST(test_silent_daemon_is_told),
 		TEST(test_absent_daemon_ends_a_batch_once),
 		TEST(test_frees_are_queued_and_done_once),
+		TEST(test_frees_of_a_batch_wait_once),
+		TEST(test_failed_alloc_of_a_batch_waits_once),
 		TEST(test_timeout_of_0_never_waits_and_still_resumes),
 		TEST(test_timeout_of_minus_1_waits_for_ever),
 		TEST(test_free_needs_no_memory),

@@ -302,6 +302,60 @@ static void test_slots_flushed_by_another_are_found_again(void **state)
 	assert_in_range(n_after, n_slabs, n_slabs * 2); /* not more each round */
 }
 
+static uint32_t recall_all(struct setting *s)
+{
+	uint32_t n = 0;
+
+	for (uint32_t id = 0; id < s->grantor.n_slabs; id++)
+		n += grantor_recall(&s->grantor, id);
+	return n;
+}
+
+/* The ids come back, to this heap and others, in this class and others: what a heap knows of is no more for that. */
+static void test_a_shelf_keeps_no_recalled_slabs(void **state)
+{
+	struct setting *s = *state;
+	static uint64_t live[2][1000];
+	uint32_t n_most = 0, classes[] = {size_class_of(64), size_class_of(512)};
+
+	for (uint32_t round = 0; round < 500; round++) {
+		uint32_t n;
+
+		for (uint32_t i = 0; i < N_ELEMENTS(live[0]); i++) {
+			live[0][i] = alloc(s, 1 + round % 2, round % 3 ? 64 : 512);
+			live[1][i] = alloc(s, 2 - round % 2, 64);
+			assert_true(live[0][i] && live[1][i]);
+		}
+		for (uint32_t i = 0; i < N_ELEMENTS(live[0]); i++) {
+			assert_int_equal(grantor_free(&s->heaps[1 + round % 2], live[0][i]), 0);
+			assert_int_equal(grantor_free(&s->heaps[2 - round % 2], live[1][i]), 0);
+		}
+		heap_flush(&s->heaps[1]);
+		heap_flush(&s->heaps[2]);
+		n = recall_all(s);
+		assert_int_not_equal(n, 0);
+		n_most = n > n_most ? n : n_most;
+	}
+	for (uint32_t k = 1; k <= 2; k++)
+		for (uint32_t i = 0; i < N_ELEMENTS(classes); i++)
+			assert_in_range(s->heaps[k].shelves[classes[i]].n_slabs, 1, 2 * n_most);
+}
+
+/* Recalled and granted again before the heap has looked: it cannot know, and yet does not gather them. */
+static void test_a_shelf_has_a_slab_that_is_granted_again_once(void **state)
+{
+	struct setting *s = *state;
+	uint32_t size_class = size_class_of(64), id = grantor_grant(&s->grantor, 1, size_class, slots_of(size_class));
+
+	for (uint32_t i = 0; i < 10000; i++) {
+		heap_grant(&s->heaps[1], size_class, 1, &id);
+		assert_true(grantor_recall(&s->grantor, id));
+		assert_int_equal(grantor_grant(&s->grantor, 1, size_class, slots_of(size_class)), id);
+	}
+	assert_in_range(s->heaps[1].shelves[size_class].n_slabs, 1, 4);
+	assert_int_not_equal(alloc(s, 1, 64), 0);
+}
+
 static void test_a_stopped_heaps_large_slot_can_be_taken_back(void **state)
 {
 	struct setting *s = *state;
@@ -704,6 +758,8 @@ int main(void)
 		HEAP_TEST(test_flush_gives_every_slot_back),
 		HEAP_TEST(test_a_heap_whose_session_is_over_touches_nothing),
 		HEAP_TEST(test_slots_flushed_by_another_are_found_again),
+		HEAP_TEST(test_a_shelf_keeps_no_recalled_slabs),
+		HEAP_TEST(test_a_shelf_has_a_slab_that_is_granted_again_once),
 		HEAP_TEST(test_a_stopped_heaps_large_slot_can_be_taken_back),
 		HEAP_TEST(test_a_large_slot_that_was_taken_back_is_not_found_again_by_its_word),
 		HEAP_TEST(test_pressure_empties_the_magazines),
