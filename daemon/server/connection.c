@@ -28,6 +28,7 @@
 
 #define LINGER_MS    1000u	 /* for the last replies to be taken; simply picked */
 #define GATHER_BYTES (64u << 10) /* replies of one turn are sent when there are more; simply picked */
+#define TURN_NS	     1000000u	 /* others on the loop wait for so long a turn, and its last request; simply picked */
 
 static uint64_t now_ms(const struct connection *connection)
 {
@@ -306,12 +307,14 @@ static uint32_t frame_limit(const struct connection *connection)
 }
 
 /*
+ * A turn ends after so many requests, or so long a time: some requests take a thousand times as long as others.
  * Return: bytes of @data [n_bytes] that are done with. What is left begins with a frame that may not be executed now
  * (then the connection is ready, paused or finishing) or with a part of one, whose length is *n_frame (0: unknown).
  */
 static size_t take_frames(struct connection *connection, const uint8_t *data, size_t n_bytes, uint32_t *n_framep)
 {
 	uint64_t n_left = connection->loop->limits.requests_in_flight;
+	uint64_t end_ns = uv_hrtime() + TURN_NS;
 	size_t n_done = 0;
 	int r = 0;
 
@@ -320,7 +323,7 @@ static size_t take_frames(struct connection *connection, const uint8_t *data, si
 		r = frame_peek(data + n_done, n_bytes - n_done, frame_limit(connection), n_framep);
 		if (r)
 			break;
-		if (!n_left--) {
+		if (!n_left-- || (n_done && uv_hrtime() >= end_ns)) {
 			loop_make_ready(connection->loop, connection);
 			break;
 		}

@@ -3,6 +3,7 @@
 #include "tests/lib/test.h"
 
 #include <errno.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -11,9 +12,49 @@
 #include "proto/frame.h"
 #include "server/connection.h"
 #include "server/credentials.h"
+#include "server/hook.h"
 #include "server/loop.h"
 #include "server/session.h"
 #include "tests/lib/wire.h"
+
+/* ---- requests that take long, one by one ---- */
+
+static struct {
+	_Atomic bool is_shut;
+	sem_t arrivals; /* requests that came to the gate */
+	sem_t permits;	/* requests that may pass it */
+} gate;
+
+#define LONG_NS 5000000u /* longer than a turn */
+
+void hook_point(enum hook_place place, unsigned loop_index)
+{
+	uint64_t end_ns;
+
+	(void)place;
+	(void)loop_index;
+	if (!atomic_load(&gate.is_shut))
+		return;
+	sem_post(&gate.arrivals);
+	while (sem_wait(&gate.permits))
+		;
+	for (end_ns = uv_hrtime() + LONG_NS; uv_hrtime() < end_ns;)
+		;
+}
+
+bool hook_loses_reply(unsigned op)
+{
+	(void)op;
+	return false;
+}
+
+static void gate_permit(unsigned n)
+{
+	while (n--)
+		sem_post(&gate.permits);
+}
+
+/* ---- the house ---- */
 
 struct house { /* one loop and what it needs */
 	struct sessions sessions;
@@ -183,6 +224,51 @@ static void test_connection_takes_more_than_a_turn_in_order(void **state)
 	free(all);
 	wire_close(&wire);
 	house_close(&house);
+}
+
+/* Counted, not timed: of so many requests that are let through, one is the other's. */
+static void test_connection_turn_ends_when_its_time_is_up(void **state)
+{
+	enum {
+		N = 40
+	};
+	struct limits limits = defaults();
+	struct house house;
+	struct wire flood, other;
+	uint8_t all[N * 32], *frame;
+	size_t n_all = 0, n;
+
+	(void)state;
+	assert_int_equal(sem_init(&gate.arrivals, 0, 0), 0);
+	assert_int_equal(sem_init(&gate.permits, 0, 0), 0);
+	house_open(&house, &limits);
+	flood = house_connect(&house);
+	other = house_connect(&house);
+	assert_int_equal(wire_hello(&flood), 0);
+	assert_int_equal(wire_hello(&other), 0);
+	for (int i = 0; i < N; i++, n_all += n) {
+		frame = packed_ping(&flood, &n);
+		assert_true(n <= 32);
+		memcpy(all + n_all, frame, n);
+		free(frame);
+	}
+	atomic_store(&gate.is_shut, true);
+	assert_int_equal(wire_send_bytes(&flood, all, n_all), 0);
+	while (sem_wait(&gate.arrivals))
+		;
+	frame = packed_ping(&other, &n);
+	assert_int_equal(wire_send_bytes(&other, frame, n), 0);
+	free(frame);
+	gate_permit(3); /* the one that is there, perhaps a turn of its connection, and the other's */
+	expect_replies(&other, 2, 2);
+	atomic_store(&gate.is_shut, false);
+	gate_permit(1); /* one may stand there */
+	expect_replies(&flood, 2, N + 1);
+	wire_close(&flood);
+	wire_close(&other);
+	house_close(&house);
+	sem_destroy(&gate.arrivals);
+	sem_destroy(&gate.permits);
 }
 
 static void send_length(struct wire *wire, uint32_t n_bytes)
@@ -404,6 +490,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_connection_takes_a_frame_byte_by_byte),
 		cmocka_unit_test(test_connection_takes_more_than_a_turn_in_order),
+		cmocka_unit_test(test_connection_turn_ends_when_its_time_is_up),
 		cmocka_unit_test(test_connection_lengths_end_at_the_limit),
 		cmocka_unit_test(test_connection_deadlines),
 		cmocka_unit_test(test_connection_late_reader_gets_all_in_order),
