@@ -148,6 +148,18 @@ static void log_close(struct connection *connection, const char *why)
 		   why);
 }
 
+/* One that had no turn yet: nobody waits for its answer any more, and its session's end waits for it. */
+static void cancel_job(struct connection *connection)
+{
+	struct job *job = connection->job;
+
+	if (!job || !job_cancel(job))
+		return;
+	connection->job = NULL;
+	watch_job_done(job->watch);
+	job_free(job);
+}
+
 void connection_close(struct connection *connection, const char *why)
 {
 	struct loop *loop = connection->loop;
@@ -173,6 +185,7 @@ void connection_close(struct connection *connection, const char *why)
 	connection->watch = NULL;
 	if (watch)
 		watch_disconnected(watch);
+	cancel_job(connection);
 }
 
 void connection_finish(struct connection *connection)

@@ -42,9 +42,10 @@ struct peer {			       /* who sends the requests */
 	struct pool_identity identity; /* .session 0, .groups owned; Hello moves the groups to the session */
 	struct quota_account *account; /* of identity.uid */
 	struct log_source log;
-	struct session *session;	 /* NULL: no Hello yet. Whoever owns the peer ends and frees it: session.h */
-	uint64_t last_id;		 /* of the last request; 0 after a Hello that resumed */
-	unsigned last_op;		 /* field number of its operation */
+	struct session *session; /* NULL: no Hello yet. Whoever owns the peer ends and frees it: session.h */
+	uint64_t last_id;	 /* of the last request; 0 after a Hello that resumed */
+	unsigned last_op;	 /* field number of its operation */
+	uint64_t lane;		 /* with DISPATCH_E_SLOW: whom it stands in line with; 0: nobody. See request.h */
 	int (*begun)(struct peer *peer); /* NULL, or: a session begins; an error (-errno) refuses the Hello */
 	/*
 	 * NULL, or what resumes @session, which only @home may look at. Return: 0: it is this peer's from now on; DISPATCH_E_LATER;

@@ -277,6 +277,7 @@ static int open_found(struct request *request, struct pool *pool)
 
 	if (!pool_may_open(pool, &request->session->identity))
 		return refuse_pool(request, POOL_E_NOT_ALLOWED, pool, "opening");
+	request->lane = pool_id(pool) | LANE_OPENS;
 	if (!(request->flags & DISPATCH_MAY_BLOCK) && pool_is_long_to_read(pool)) /* for its figures in the answer */
 		return DISPATCH_E_SLOW;
 	r = join(request, pool, &fd);

@@ -3,6 +3,7 @@
 #include "tests/lib/test.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <semaphore.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,6 +16,7 @@
 #include "server/hook.h"
 #include "server/loop.h"
 #include "server/session.h"
+#include "server/workers.h"
 #include "tests/lib/wire.h"
 
 /* ---- requests that take long, one by one ---- */
@@ -60,6 +62,7 @@ struct house { /* one loop and what it needs */
 	struct sessions sessions;
 	struct services services;
 	struct admission admission;
+	struct workers workers;
 	struct loop loop;
 	_Atomic uint32_t n_connections;
 	char instance[64];
@@ -88,6 +91,8 @@ static void house_open(struct house *house, const struct limits *limits)
 	house->services.is_ephemeral = true;
 	house->loop.services = &house->services;
 	house->loop.admission = &house->admission;
+	assert_int_equal(workers_init(&house->workers), 0);
+	house->loop.workers = &house->workers;
 	house->loop.n_connections = &house->n_connections;
 	house->loop.room = no_room_needed;
 	house->loop.limits = *limits;
@@ -98,6 +103,7 @@ static void house_close(struct house *house)
 {
 	loop_stop(&house->loop);
 	loop_join(&house->loop);
+	workers_deinit(&house->workers);
 	assert_int_equal(house->admission.n_connections, 0);
 	assert_int_equal(house->admission.n_before_hello, 0);
 	assert_int_equal(house->n_connections, 0);
@@ -441,6 +447,62 @@ static void test_connection_lost_is_away_and_goodbye_is_gone(void **state)
 	house_close(&house);
 }
 
+static void set_room(struct house *house, unsigned n_per_uid)
+{
+	pthread_mutex_lock(&house->workers.mutex);
+	house->workers.n_per_uid = n_per_uid;
+	pthread_mutex_unlock(&house->workers.mutex);
+}
+
+static bool is_somebody_waiting(struct house *house)
+{
+	bool is;
+
+	pthread_mutex_lock(&house->workers.mutex);
+	is = house->workers.waiting.head;
+	pthread_mutex_unlock(&house->workers.mutex);
+	return is;
+}
+
+/* A job that has no turn yet holds up neither who resumes its session nor a stop, and is not executed. */
+static void test_connection_lost_takes_its_waiting_job_along(void **state)
+{
+	Mempool__Wire__CreatePool message = MEMPOOL__WIRE__CREATE_POOL__INIT;
+	Mempool__Wire__Request request = WIRE_REQUEST(CREATE_POOL, create_pool, &message), again = request;
+	struct limits limits = defaults();
+	struct house house;
+	struct wire wire, next;
+	struct session *session;
+	uint8_t token[DIRECTORY_TOKEN_BYTES];
+	struct pool *pool;
+
+	(void)state;
+	message.has_size = message.has_name = 1;
+	message.size = 65536;
+	message.name = (ProtobufCBinaryData){1, (uint8_t *)"p"};
+	house_open(&house, &limits);
+	wire = house_connect(&house);
+	assert_int_equal(wire_hello(&wire), 0);
+	session = sessions_first(&house.sessions);
+	memcpy(token, session->token, sizeof(token));
+	set_room(&house, 0);
+	assert_int_equal(wire_send(&wire, &request), 0);
+	while (!is_somebody_waiting(&house))
+		sched_yield();
+	next = house_connect(&house);
+	assert_int_equal(wire_resume(&next, session->identity.session, token, NULL), 0);
+	assert_false(is_somebody_waiting(&house));
+	assert_int_equal(wire_last_word(&wire), 0);
+	assert_int_equal(registry_find(house.services.registry, "p", 1, &pool), REGISTRY_E_NO_POOL);
+	assert_int_equal(wire_send(&next, &again), 0); /* and waits in its turn, until the stop */
+	while (!is_somebody_waiting(&house))
+		sched_yield();
+	set_room(&house, 1); /* for the session's end; nothing looks at the job again */
+	wire_close(&wire);
+	house_close(&house);
+	wire_close(&next);
+}
+
 static void test_connection_loop_starts_and_stops_with_clients(void **state)
 {
 	struct limits limits = defaults();
@@ -495,6 +557,7 @@ int main(void)
 		cmocka_unit_test(test_connection_deadlines),
 		cmocka_unit_test(test_connection_late_reader_gets_all_in_order),
 		cmocka_unit_test(test_connection_lost_is_away_and_goodbye_is_gone),
+		cmocka_unit_test(test_connection_lost_takes_its_waiting_job_along),
 		cmocka_unit_test(test_connection_loop_starts_and_stops_with_clients),
 		cmocka_unit_test(test_connection_takes_new_limits),
 	};

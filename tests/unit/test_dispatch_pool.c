@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "dispatch_world.h"
+#include "server/request.h"
 
 static void test_dispatch_create_refuses_what_no_pool_can_be(void **state)
 {
@@ -186,6 +187,38 @@ static void test_dispatch_shows_a_pool(void **state)
 	client_close(&client);
 }
 
+static void assert_lane(const struct client *client, uint64_t lane)
+{
+	assert_true(client->was_slow);
+	assert_int_equal(client->peer.lane, lane);
+}
+
+static void test_dispatch_slow_requests_know_their_line(void **state)
+{
+	struct client client = client_greet(*state, 0), stranger = client_greet(*state, 0);
+	uint64_t pool = create(&client, "line", 16 << 20);
+
+	assert_lane(&client, 0);
+	assert_int_equal(SAY(&client, CHECK, check, Check, SET(pool, pool)), 0);
+	assert_lane(&client, pool | LANE_WALKS);
+	assert_int_equal(SAY(&client, LIST_POOLS, list_pools, ListPools), 0);
+	assert_lane(&client, 0);
+	alloc(&client, pool, 8 << 20); /* more than may be backed on a loop */
+	assert_lane(&client, pool);
+	/* Not a stranger's, whether or not there is such a pool. */
+	assert_int_equal(SAY(&stranger, CHECK, check, Check, SET(pool, pool)), -EACCES);
+	assert_lane(&stranger, 0);
+	assert_int_equal(SAY(&stranger, CHECK, check, Check, SET(pool, 999)), -ESTALE);
+	assert_lane(&stranger, 0);
+	/* Its first membership of all needs memory. */
+	assert_int_equal(SAY(&stranger, OPEN_POOL, open_pool, OpenPool, SET(name, BYTES("line"))), 0);
+	assert_lane(&stranger, pool | LANE_OPENS);
+	assert_int_equal(SAY(&client, DESTROY_POOL, destroy_pool, DestroyPool, SET(pool, pool)), 0);
+	assert_lane(&client, 0);
+	client_close(&client);
+	client_close(&stranger);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -197,6 +230,7 @@ int main(void)
 		TEST(destroyed_pools_leave_the_session),
 		TEST(resize),
 		TEST(shows_a_pool),
+		TEST(slow_requests_know_their_line),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
