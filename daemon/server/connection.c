@@ -543,7 +543,7 @@ static int begun(struct peer *peer)
 		return r;
 	connection->is_greeted = true;
 	connection->hello_deadline = 0;
-	admission_greet(connection->loop->admission);
+	admission_greet(connection->loop->admission, connection->peer.account);
 	return 0;
 }
 
@@ -571,7 +571,7 @@ static int resume(struct peer *peer, struct session *session, void *home)
 	connection->watch = session->watch;
 	connection->is_greeted = true;
 	connection->hello_deadline = 0;
-	admission_greet(connection->loop->admission);
+	admission_greet(connection->loop->admission, connection->peer.account);
 	return 0;
 }
 

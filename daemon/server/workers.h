@@ -19,7 +19,7 @@
 #define WORKERS_N	 24u /* threads, unless the environment says otherwise: asleep most of the time; simply picked */
 #define WORKERS_PER_LANE 4u  /* who waits for another's recall has its result: more wait less; simply picked */
 
-struct work { /* embedded in what it is about, which lives until done() */
+struct work {			     /* embedded in what it is about, which lives until done() */
 	struct mailbox_message turn; /* first: its turn has come */
 	uv_work_t uv_work;
 	uv_loop_t *uv;

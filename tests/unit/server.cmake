@@ -1,5 +1,5 @@
 # The parts that stand alone, then those that need pools.
-foreach(noun arena credentials output status)
+foreach(noun admission arena credentials output status)
   mempool_test(test_${noun} SOURCES test_${noun}.c LIBS mempool_server LABELS unit)
 endforeach()
 foreach(noun mailbox workers)

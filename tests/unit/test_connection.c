@@ -118,7 +118,7 @@ static struct wire house_connect(struct house *house)
 	struct pool_identity who;
 	struct quota_account *account;
 	struct connection *connection;
-	const char *sentence;
+	char why[256];
 	int ends[2];
 
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
@@ -129,7 +129,7 @@ static struct wire house_connect(struct house *house)
 	assert_int_equal(who.pid, getpid());
 	account = quota_account_of(registry_quota(house->services.registry), who.uid);
 	assert_non_null(account);
-	assert_int_equal(admission_enter(&house->admission, &house->loop.limits, account, &sentence), 0);
+	assert_int_equal(admission_enter(&house->admission, &house->loop.limits, account, why, sizeof(why)), 0);
 	assert_int_equal(connection_new(&connection, &house->loop, ends[0], &who, account), 0);
 	connection_post(connection);
 	wire.socket = ends[1];
