@@ -176,15 +176,23 @@ struct pool_label pool_label(const struct pool *pool)
 	return label;
 }
 
-/* Ids are known from having opened a pool only, so an id that no pool has is one that was destroyed. */
+/*
+ * Ids are known from having opened a pool only, so an id that no pool has is one that was destroyed. One that could not be recovered
+ * may come back with another start: what its clients have in hand is not to be forgotten.
+ */
 static int refuse_member(struct request *request, bool has_pool, uint64_t pool)
 {
 	const char *name = operations[request->wire->op_case].name;
 	struct pool *found;
+	int r;
 
 	if (!has_pool)
 		return request_refuse(request, -EINVAL, "%s: the request names no pool", name);
-	if (registry_find_id(request->dispatch->services->registry, pool, &found))
+	r = registry_find_id(request->dispatch->services->registry, pool, &found);
+	if (r == REGISTRY_E_UNRECOVERED)
+		return request_refuse(request, status_of(r).error, "%s: there is a pool %llu, but %s; %s", name,
+				      (unsigned long long)pool, status_of(r).wrong, status_of(r).advice);
+	if (r)
 		return request_refuse(request, -ESTALE,
 				      "%s: pool %llu was destroyed; close it, and create or open another", name,
 				      (unsigned long long)pool);

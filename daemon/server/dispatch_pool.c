@@ -137,8 +137,9 @@ static int join_again(struct request *request, const struct directory_answer *an
 
 	if (answer->outcome)
 		return answer->outcome;
-	if (registry_find_id(registry_of(request), answer->pool, &pool))
-		return POOL_E_DESTROYED + REGISTRY_POOL_E;
+	r = registry_find_id(registry_of(request), answer->pool, &pool);
+	if (r)
+		return r == REGISTRY_E_UNRECOVERED ? r : POOL_E_DESTROYED + REGISTRY_POOL_E;
 	r = join(request, pool, fdp);
 	if (r)
 		pool_unref(pool);
