@@ -18,6 +18,7 @@
 #include "options.h"
 #include "server/log.h"
 #include "server/server.h"
+#include "server/workers.h"
 
 struct daemon {
 	struct options options;
@@ -139,5 +140,6 @@ int main(int argc, char *argv[])
 	if (daemon.options.offline)
 		return offline_run(daemon.options.offline, daemon.instance, daemon.options.pool);
 	raise_descriptor_limit();
+	workers_set_up();
 	return serve(&daemon) ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -32,7 +32,8 @@ struct quota_account {
 	bool is_exempt;
 	struct quota *quota;
 	_Atomic uint64_t used[QUOTA_KIND_N];
-	struct quota_account *next; /* in its bucket */
+	_Atomic uint64_t n_before_hello; /* connections of it; server/admission.c */
+	struct quota_account *next;	 /* in its bucket */
 };
 
 struct quota {

@@ -45,11 +45,11 @@ static void admit(struct acceptor *acceptor, int fd, struct pool_identity *who)
 	struct quota_account *account = quota_account_of(acceptor->quota, who->uid);
 	struct loop *loop = acceptor->loops + acceptor->next_loop;
 	struct connection *connection;
-	const char *sentence = "the daemon is out of memory; try again later";
+	char sentence[256] = "the daemon is out of memory; try again later";
 	int r = -ENOMEM;
 
 	if (account)
-		r = admission_enter(acceptor->admission, acceptor->limits, account, &sentence);
+		r = admission_enter(acceptor->admission, acceptor->limits, account, sentence, sizeof(sentence));
 	if (r)
 		goto err_refuse;
 	r = connection_new(&connection, loop, fd, who, account);

@@ -1,44 +1,75 @@
 // SPDX-License-Identifier: MIT
 /* Only the main thread enters, so a look before the increment is enough. Counts order nothing: relaxed. */
 #include <errno.h>
+#include <stdio.h>
 
 #include "server/admission.h"
 
-static uint64_t count_of(const _Atomic uint64_t *count)
+static unsigned long long count_of(const _Atomic uint64_t *count)
 {
 	return atomic_load_explicit(count, memory_order_relaxed);
 }
 
-int admission_enter(struct admission *admission, const struct limits *limits, struct quota_account *account,
-		    const char **sentencep)
+static void change(_Atomic uint64_t *count, uint64_t by)
+{
+	atomic_fetch_add_explicit(count, by, memory_order_relaxed);
+}
+
+/* Half of them, so that one user's silent connections keep nobody else out. */
+static uint64_t most_before_hello(const struct limits *limits, const struct quota_account *account)
+{
+	uint64_t most = limits->connections_before_hello;
+
+	return account->is_exempt ? most : most - most / 2;
+}
+
+int admission_enter(struct admission *admission, const struct limits *limits, struct quota_account *account, char *why,
+		    size_t n_bytes)
 {
 	if (count_of(&admission->n_connections) >= limits->connections_total) {
-		*sentencep = "the daemon has as many connections as it may have; try again later";
+		snprintf(why, n_bytes, "the daemon has as many connections as it may have, %llu; try again later",
+			 (unsigned long long)limits->connections_total);
 		return -EAGAIN;
 	}
 	if (count_of(&admission->n_before_hello) >= limits->connections_before_hello) {
-		*sentencep = "too many connections have not said Hello yet; try again later";
+		snprintf(why, n_bytes,
+			 "%llu connections have not said Hello yet, as many as may be (connections_before_hello); try "
+			 "again later",
+			 count_of(&admission->n_before_hello));
+		return -EAGAIN;
+	}
+	if (count_of(&account->n_before_hello) >= most_before_hello(limits, account)) {
+		snprintf(why, n_bytes,
+			 "user %u has %llu connections that have not said Hello yet, as many as one user may have "
+			 "(half of "
+			 "connections_before_hello, %llu); have them say Hello, or close them",
+			 account->uid, count_of(&account->n_before_hello),
+			 (unsigned long long)limits->connections_before_hello);
 		return -EAGAIN;
 	}
 	if (quota_charge(account, QUOTA_CONNECTIONS, 1)) {
-		*sentencep = "the user has as many connections as it may have; close one, or have connections_per_uid "
-			     "raised";
+		snprintf(why, n_bytes,
+			 "user %u has as many connections as it may have, %llu; close one, or have connections_per_uid "
+			 "raised",
+			 account->uid, (unsigned long long)limits->connections_per_uid);
 		return -EDQUOT;
 	}
-	atomic_fetch_add_explicit(&admission->n_connections, 1, memory_order_relaxed);
-	atomic_fetch_add_explicit(&admission->n_before_hello, 1, memory_order_relaxed);
+	change(&admission->n_connections, 1);
+	change(&admission->n_before_hello, 1);
+	change(&account->n_before_hello, 1);
 	return 0;
 }
 
-void admission_greet(struct admission *admission)
+void admission_greet(struct admission *admission, struct quota_account *account)
 {
-	atomic_fetch_sub_explicit(&admission->n_before_hello, 1, memory_order_relaxed);
+	change(&admission->n_before_hello, (uint64_t)-1);
+	change(&account->n_before_hello, (uint64_t)-1);
 }
 
 void admission_leave(struct admission *admission, struct quota_account *account, bool was_greeted)
 {
 	if (!was_greeted)
-		atomic_fetch_sub_explicit(&admission->n_before_hello, 1, memory_order_relaxed);
-	atomic_fetch_sub_explicit(&admission->n_connections, 1, memory_order_relaxed);
+		admission_greet(admission, account);
+	change(&admission->n_connections, (uint64_t)-1);
 	quota_give_back(account, QUOTA_CONNECTIONS, 1);
 }

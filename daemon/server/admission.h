@@ -18,12 +18,12 @@ struct admission {
 
 /**
  * admission_enter() - one more connection, before its Hello; charges @account
- * @sentencep: out: why not
+ * @why: out, [n_bytes]: why not, a sentence
  * Return: 0, -EAGAIN, -EDQUOT: nothing was counted
  */
-int admission_enter(struct admission *admission, const struct limits *limits, struct quota_account *account,
-		    const char **sentencep) MUST_CHECK;
-/** admission_greet() - it said Hello */
-void admission_greet(struct admission *admission);
+int admission_enter(struct admission *admission, const struct limits *limits, struct quota_account *account, char *why,
+		    size_t n_bytes) MUST_CHECK;
+/** admission_greet() - one of @account said Hello */
+void admission_greet(struct admission *admission, struct quota_account *account);
 /** admission_leave() - it is closed; @was_greeted: admission_greet() was called for it */
 void admission_leave(struct admission *admission, struct quota_account *account, bool was_greeted);

@@ -28,6 +28,7 @@
 
 #define LINGER_MS    1000u	 /* for the last replies to be taken; simply picked */
 #define GATHER_BYTES (64u << 10) /* replies of one turn are sent when there are more; simply picked */
+#define TURN_NS	     1000000u	 /* others on the loop wait for so long a turn, and its last request; simply picked */
 
 static uint64_t now_ms(const struct connection *connection)
 {
@@ -147,6 +148,18 @@ static void log_close(struct connection *connection, const char *why)
 		   why);
 }
 
+/* One that had no turn yet: nobody waits for its answer any more, and its session's end waits for it. */
+static void cancel_job(struct connection *connection)
+{
+	struct job *job = connection->job;
+
+	if (!job || !job_cancel(job))
+		return;
+	connection->job = NULL;
+	watch_job_done(job->watch);
+	job_free(job);
+}
+
 void connection_close(struct connection *connection, const char *why)
 {
 	struct loop *loop = connection->loop;
@@ -172,6 +185,7 @@ void connection_close(struct connection *connection, const char *why)
 	connection->watch = NULL;
 	if (watch)
 		watch_disconnected(watch);
+	cancel_job(connection);
 }
 
 void connection_finish(struct connection *connection)
@@ -306,12 +320,14 @@ static uint32_t frame_limit(const struct connection *connection)
 }
 
 /*
+ * A turn ends after so many requests, or so long a time: some requests take a thousand times as long as others.
  * Return: bytes of @data [n_bytes] that are done with. What is left begins with a frame that may not be executed now
  * (then the connection is ready, paused or finishing) or with a part of one, whose length is *n_frame (0: unknown).
  */
 static size_t take_frames(struct connection *connection, const uint8_t *data, size_t n_bytes, uint32_t *n_framep)
 {
 	uint64_t n_left = connection->loop->limits.requests_in_flight;
+	uint64_t end_ns = uv_hrtime() + TURN_NS;
 	size_t n_done = 0;
 	int r = 0;
 
@@ -320,7 +336,7 @@ static size_t take_frames(struct connection *connection, const uint8_t *data, si
 		r = frame_peek(data + n_done, n_bytes - n_done, frame_limit(connection), n_framep);
 		if (r)
 			break;
-		if (!n_left--) {
+		if (!n_left-- || (n_done && uv_hrtime() >= end_ns)) {
 			loop_make_ready(connection->loop, connection);
 			break;
 		}
@@ -527,7 +543,7 @@ static int begun(struct peer *peer)
 		return r;
 	connection->is_greeted = true;
 	connection->hello_deadline = 0;
-	admission_greet(connection->loop->admission);
+	admission_greet(connection->loop->admission, connection->peer.account);
 	return 0;
 }
 
@@ -555,7 +571,7 @@ static int resume(struct peer *peer, struct session *session, void *home)
 	connection->watch = session->watch;
 	connection->is_greeted = true;
 	connection->hello_deadline = 0;
-	admission_greet(connection->loop->admission);
+	admission_greet(connection->loop->admission, connection->peer.account);
 	return 0;
 }
 

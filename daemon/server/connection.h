@@ -26,7 +26,7 @@ struct connection {
 	struct peer peer;      /* the job's while there is one */
 	struct log_source log; /* of the loop's own lines; peer.log is for those of requests */
 	struct watch *watch;   /* of its session; NULL before Hello and after Goodbye */
-	struct job *job;       /* running for it; NULL: none */
+	struct job *job;       /* for it, running or waiting for its turn; NULL: none */
 
 	uv_poll_t poll;
 	uv_timer_t timer;

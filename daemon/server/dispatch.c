@@ -176,15 +176,23 @@ struct pool_label pool_label(const struct pool *pool)
 	return label;
 }
 
-/* Ids are known from having opened a pool only, so an id that no pool has is one that was destroyed. */
+/*
+ * Ids are known from having opened a pool only, so an id that no pool has is one that was destroyed. One that could not be recovered
+ * may come back with another start: what its clients have in hand is not to be forgotten.
+ */
 static int refuse_member(struct request *request, bool has_pool, uint64_t pool)
 {
 	const char *name = operations[request->wire->op_case].name;
 	struct pool *found;
+	int r;
 
 	if (!has_pool)
 		return request_refuse(request, -EINVAL, "%s: the request names no pool", name);
-	if (registry_find_id(request->dispatch->services->registry, pool, &found))
+	r = registry_find_id(request->dispatch->services->registry, pool, &found);
+	if (r == REGISTRY_E_UNRECOVERED)
+		return request_refuse(request, status_of(r).error, "%s: there is a pool %llu, but %s; %s", name,
+				      (unsigned long long)pool, status_of(r).wrong, status_of(r).advice);
+	if (r)
 		return request_refuse(request, -ESTALE,
 				      "%s: pool %llu was destroyed; close it, and create or open another", name,
 				      (unsigned long long)pool);
@@ -262,6 +270,27 @@ static int execute(struct request *request)
 	return operation->run(request);
 }
 
+/*
+ * A pool's own, if the session has it open, so that nobody stands in line in a stranger's. Who makes or ends a pool stands behind
+ * nobody in it. Each request that works in one names it alike.
+ */
+static uint64_t lane_of(const struct request *request)
+{
+	const ProtobufCMessage *op = (const ProtobufCMessage *)request->wire->hello; /* as in n_unknown() */
+	const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field_by_name(op->descriptor, "pool");
+	unsigned kind = request->wire->op_case;
+	uint64_t pool;
+
+	if (request->lane)
+		return request->lane;
+	if (!field || field->type != PROTOBUF_C_TYPE_UINT64 || kind == OP(CLOSE_POOL) || kind == OP(DESTROY_POOL))
+		return 0;
+	pool = *(const uint64_t *)(const void *)((const char *)op + field->offset);
+	if (!session_member(request->session, pool))
+		return 0;
+	return operations[kind].is_slow ? pool | LANE_WALKS : pool;
+}
+
 static int decode_and_execute(struct dispatch *dispatch, struct peer *peer, const uint8_t *message, size_t n_bytes,
 			      unsigned flags, struct reply_buffer *out)
 {
@@ -286,6 +315,8 @@ static int decode_and_execute(struct dispatch *dispatch, struct peer *peer, cons
 	WIRE_SET(&request.reply, status, 0);
 	r = execute(&request);
 	peer->last_op = request.wire->op_case;
+	if (r == DISPATCH_E_SLOW)
+		peer->lane = lane_of(&request);
 	if (r != DISPATCH_E_SLOW && r != DISPATCH_E_LATER)
 		peer->last_id = request.is_resume ? 0 : request.wire->id; /* then come the ids that were not answered */
 	return r;

@@ -137,8 +137,9 @@ static int join_again(struct request *request, const struct directory_answer *an
 
 	if (answer->outcome)
 		return answer->outcome;
-	if (registry_find_id(registry_of(request), answer->pool, &pool))
-		return POOL_E_DESTROYED + REGISTRY_POOL_E;
+	r = registry_find_id(registry_of(request), answer->pool, &pool);
+	if (r)
+		return r == REGISTRY_E_UNRECOVERED ? r : POOL_E_DESTROYED + REGISTRY_POOL_E;
 	r = join(request, pool, fdp);
 	if (r)
 		pool_unref(pool);
@@ -277,6 +278,7 @@ static int open_found(struct request *request, struct pool *pool)
 
 	if (!pool_may_open(pool, &request->session->identity))
 		return refuse_pool(request, POOL_E_NOT_ALLOWED, pool, "opening");
+	request->lane = pool_id(pool) | LANE_OPENS;
 	if (!(request->flags & DISPATCH_MAY_BLOCK) && pool_is_long_to_read(pool)) /* for its figures in the answer */
 		return DISPATCH_E_SLOW;
 	r = join(request, pool, &fd);

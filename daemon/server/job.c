@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,19 +9,23 @@
 #include "server/loop.h"
 #include "server/watch.h"
 
-static void work_cb(uv_work_t *work)
+static struct job *job_of(struct work *work)
 {
-	struct job *job = work->data;
+	return (struct job *)((char *)work - offsetof(struct job, work));
+}
+
+static void run(struct work *work)
+{
+	struct job *job = job_of(work);
 
 	job->result = dispatch_request(&job->dispatch, &job->connection->peer, job->message, job->n_bytes,
 				       DISPATCH_MAY_BLOCK, &job->replies);
 }
 
-static void after_work_cb(uv_work_t *work, int status)
+static void done(struct work *work)
 {
-	struct job *job = work->data;
+	struct job *job = job_of(work);
 
-	(void)status; /* nobody cancels it */
 	connection_job_done(job->connection, job);
 }
 
@@ -46,11 +51,23 @@ int job_start(struct job **jobp, struct connection *connection, const uint8_t *m
 		return r;
 	}
 	job->dispatch = (struct dispatch){.services = loop->services, .limits = &job->limits, .arena = &job->arena};
-	job->work.data = job;
+	job->work = (struct work){
+		.uv = &loop->uv,
+		.mailbox = &loop->mailbox,
+		.lane = connection->peer.lane,
+		.uid = connection->peer.identity.uid,
+		.run = run,
+		.done = done,
+	};
 	watch_job_begun(job->watch);
-	uv_queue_work(&loop->uv, &job->work, work_cb, after_work_cb); /* fails for a missing callback only */
+	workers_start(loop->workers, &job->work);
 	*jobp = job;
 	return 0;
+}
+
+bool job_cancel(struct job *job)
+{
+	return workers_cancel(&job->work);
 }
 
 struct job *job_free(struct job *job)

@@ -16,6 +16,7 @@
 
 struct connection;
 struct watch;
+struct workers;
 
 struct loop {
 	uv_loop_t uv;
@@ -27,6 +28,7 @@ struct loop {
 
 	const struct services *services;
 	struct admission *admission;
+	struct workers *workers;
 	_Atomic uint32_t *n_connections; /* this loop's entry of services.loop_connections */
 	void (*room)(void *arg);	 /* told when a connection was closed; any thread */
 	void *room_arg;
@@ -49,8 +51,8 @@ struct loop {
 #define LOOP_STOP_MS	1000u	    /* clients have so long to take their replies at a stop; simply picked */
 
 /**
- * loop_start() - start the thread; @loop has been zeroed, and index, services, admission, n_connections, room, room_arg
- * and limits are set
+ * loop_start() - start the thread; @loop has been zeroed, and index, services, admission, workers, n_connections, room,
+ * room_arg and limits are set
  * Return: 0, -errno: nothing is left
  */
 int loop_start(struct loop *loop) MUST_CHECK;

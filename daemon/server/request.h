@@ -22,9 +22,14 @@ struct request {
 	const Mempool__Wire__Request *wire;
 	unsigned flags; /* DISPATCH_MAY_BLOCK */
 	bool is_resume; /* a Hello that carries a session on */
+	uint64_t lane;	/* out, if another than dispatch.c would choose */
 	struct reply_buffer *out;
 	Mempool__Wire__Reply reply; /* .id is set, status 0 */
 };
+
+/* With a pool's id: of those who open it, or walk all of it; neither stands before those who work in it. */
+#define LANE_OPENS ((uint64_t)1 << 63)
+#define LANE_WALKS ((uint64_t)1 << 62)
 
 typedef int request_handler(struct request *request);
 

@@ -26,6 +26,7 @@
 #include "server/socket.h"
 #include "server/status.h"
 #include "server/watch.h"
+#include "server/workers.h"
 
 struct server {
 	uv_loop_t uv; /* of the main thread */
@@ -34,6 +35,7 @@ struct server {
 	struct acceptor acceptor;
 	struct socket_listener listener;
 	struct admission admission;
+	struct workers workers;
 	struct services services;
 	struct sessions sessions;
 	struct registry *registry;
@@ -45,7 +47,7 @@ struct server {
 	_Atomic uint32_t *loop_connections; /* [n_loops] */
 	unsigned n_started;
 	bool has_said_why; /* it cannot start */
-	bool has_uv, has_decay, has_signals, has_sessions, has_acceptor;
+	bool has_uv, has_workers, has_decay, has_signals, has_sessions, has_acceptor;
 	bool is_serving; /* it started: from here on a stop may destroy what it found */
 	void (*reload)(void *arg, struct server *server);
 	void *reload_arg;
@@ -95,6 +97,10 @@ static int start_uv(struct server *server)
 	if (r)
 		return r;
 	server->has_uv = true;
+	r = workers_init(&server->workers);
+	if (r)
+		return r;
+	server->has_workers = true;
 	r = decay_open(&server->decay, &server->uv);
 	server->has_decay = !r;
 	return r;
@@ -197,6 +203,7 @@ static int start_loops(struct server *server)
 		loop->index = i;
 		loop->services = &server->services;
 		loop->admission = &server->admission;
+		loop->workers = &server->workers;
 		loop->n_connections = server->loop_connections + i;
 		loop->room = acceptor_room;
 		loop->room_arg = &server->acceptor;
@@ -404,6 +411,8 @@ struct server *server_free(struct server *server)
 	if (!server->is_serving) /* a start that failed destroys nothing that it found */
 		server->services.is_ephemeral = false;
 	stop_loops(server);
+	if (server->has_workers)
+		workers_deinit(&server->workers);
 	if (server->has_sessions)
 		sessions_deinit(&server->sessions);
 	if (server->has_signals)

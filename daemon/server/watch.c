@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <errno.h>
 #include <poll.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -142,9 +143,14 @@ void watch_unpark(struct watch *watch)
 
 /* ---- the end ---- */
 
-static void work_cb(uv_work_t *work)
+static struct watch *watch_of(struct work *work)
 {
-	struct watch *watch = work->data;
+	return (struct watch *)((char *)work - offsetof(struct watch, work));
+}
+
+static void run_end(struct work *work)
+{
+	struct watch *watch = watch_of(work);
 
 	session_end(watch->session);
 }
@@ -164,7 +170,7 @@ static void forget(struct watch *watch)
 	loop_check_stopped(loop);
 }
 
-static void after_work_cb(uv_work_t *work, int status);
+static void end_done(struct work *work);
 
 /* One step towards the end; called again whenever what it waited for is done. */
 static void advance(struct watch *watch)
@@ -176,15 +182,20 @@ static void advance(struct watch *watch)
 		return;
 	}
 	watch->is_in_work = true;
-	watch->work.data = watch;
-	uv_queue_work(&watch->loop->uv, &watch->work, work_cb, after_work_cb); /* fails for a missing callback only */
+	watch->work = (struct work){
+		.uv = &watch->loop->uv,
+		.mailbox = &watch->loop->mailbox,
+		.uid = watch->session->identity.uid,
+		.run = run_end,
+		.done = end_done,
+	};
+	workers_start(watch->loop->workers, &watch->work);
 }
 
-static void after_work_cb(uv_work_t *work, int status)
+static void end_done(struct work *work)
 {
-	struct watch *watch = work->data;
+	struct watch *watch = watch_of(work);
 
-	(void)status; /* nobody cancels it */
 	watch->is_in_work = false;
 	advance(watch);
 }

@@ -31,6 +31,7 @@
 
 #include "server/mailbox.h"
 #include "server/session.h"
+#include "server/workers.h"
 
 struct connection;
 struct loop;
@@ -44,9 +45,9 @@ struct watch {
 	int pidfd;		       /* owned; -1: none */
 	uv_poll_t pidfd_poll;	       /* of pidfd, if there is one */
 	uv_timer_t lock_timer;	       /* asks the lock of a disconnected client */
-	uv_work_t work;		       /* the end */
+	struct work work;	       /* the end */
 	unsigned n_handles;	       /* still to close */
-	unsigned n_jobs;	       /* running for the session */
+	unsigned n_jobs;	       /* that run for the session, or wait for their turn */
 	bool is_ending;
 	bool is_in_work;
 	struct watch *prev, *next; /* of the loop */
@@ -75,6 +76,6 @@ void watch_disconnected(struct watch *watch);
 /** watch_end() - end the session now, or after its jobs, and close its connection; @why for the log */
 void watch_end(struct watch *watch, const char *why);
 
-/** watch_job_begun(), watch_job_done() - a job runs for the session: its end waits. @watch may be gone after the second */
+/** watch_job_begun(), watch_job_done() - a job runs for the session, or will: its end waits. @watch may be gone after the second */
 void watch_job_begun(struct watch *watch);
 void watch_job_done(struct watch *watch);

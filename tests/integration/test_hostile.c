@@ -539,6 +539,19 @@ static void attack_connections_before_hello(const struct daemon *d)
 	CHECK(hostile_ping(&one) == 0);
 }
 
+static void attack_connections_before_hello_of_one_user(const struct daemon *d)
+{
+	struct wire silent[2], one;
+
+	for (int i = 0; i < 2; i++)
+		silent[i] = hostile_connect(d);
+	CHECK(try_greet(d, &one) == -EAGAIN);
+	CHECK(wire_hello(&silent[1]) == 0);
+	CHECK(try_greet(d, &one) == 0);
+	wire_close(&silent[0]);
+	CHECK(hostile_ping(&one) == 0);
+}
+
 /* All at once, from one below the limit to far above: each is answered, in order, and the connection goes on. */
 static void attack_requests_in_flight(const struct daemon *d)
 {
@@ -701,6 +714,8 @@ TEST(connections_end_at_the_users_share, .run = attack_connections_per_uid,
 TEST(sessions_end_at_the_users_quota, .run = attack_sessions_per_uid, .config = "[quota]\nsessions = 3\n", .uid = 65534)
 TEST(connections_before_hello_end_at_the_limit, .run = attack_connections_before_hello,
      .config = "[limits]\nconnections_before_hello = 3\n")
+TEST(connections_before_hello_end_at_the_users_half, .run = attack_connections_before_hello_of_one_user,
+     .config = "[limits]\nconnections_before_hello = 4\n", .uid = 65534)
 TEST(requests_beyond_the_limit_wait, .run = attack_requests_in_flight, .config = "[limits]\nrequests_in_flight = 4\n")
 TEST(segment_cut_punched_and_stretched, .run = attack_segment)
 TEST(goodbye_is_the_last_word, .run = attack_after_goodbye)
@@ -763,6 +778,7 @@ int main(int argc, char *argv[]) /* a pattern as in "*slow*": only those */
 		HOSTILE(test_hostile_descriptors_are_not_taken),
 		HOSTILE(test_hostile_connections_end_at_the_total),
 		HOSTILE(test_hostile_connections_before_hello_end_at_the_limit),
+		HOSTILE(test_hostile_connections_before_hello_end_at_the_users_half),
 		HOSTILE(test_hostile_quota_of_another_user),
 		HOSTILE(test_hostile_requests_beyond_the_limit_wait),
 		HOSTILE(test_hostile_segment_cut_punched_and_stretched),

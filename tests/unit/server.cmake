@@ -1,8 +1,10 @@
 # The parts that stand alone, then those that need pools.
-foreach(noun arena credentials output status)
+foreach(noun admission arena credentials output status)
   mempool_test(test_${noun} SOURCES test_${noun}.c LIBS mempool_server LABELS unit)
 endforeach()
-mempool_test(test_mailbox SOURCES test_mailbox.c LIBS mempool_server LABELS unit concurrent)
+foreach(noun mailbox workers)
+  mempool_test(test_${noun} SOURCES test_${noun}.c LIBS mempool_server LABELS unit concurrent)
+endforeach()
 get_target_property(pool_type mempool_pool TYPE)
 if(pool_type STREQUAL STATIC_LIBRARY)
   foreach(noun session dispatch dispatch_session dispatch_pool dispatch_block)

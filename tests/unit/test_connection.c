@@ -3,6 +3,8 @@
 #include "tests/lib/test.h"
 
 #include <errno.h>
+#include <sched.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -11,14 +13,56 @@
 #include "proto/frame.h"
 #include "server/connection.h"
 #include "server/credentials.h"
+#include "server/hook.h"
 #include "server/loop.h"
 #include "server/session.h"
+#include "server/workers.h"
 #include "tests/lib/wire.h"
+
+/* ---- requests that take long, one by one ---- */
+
+static struct {
+	_Atomic bool is_shut;
+	sem_t arrivals; /* requests that came to the gate */
+	sem_t permits;	/* requests that may pass it */
+} gate;
+
+#define LONG_NS 5000000u /* longer than a turn */
+
+void hook_point(enum hook_place place, unsigned loop_index)
+{
+	uint64_t end_ns;
+
+	(void)place;
+	(void)loop_index;
+	if (!atomic_load(&gate.is_shut))
+		return;
+	sem_post(&gate.arrivals);
+	while (sem_wait(&gate.permits))
+		;
+	for (end_ns = uv_hrtime() + LONG_NS; uv_hrtime() < end_ns;)
+		;
+}
+
+bool hook_loses_reply(unsigned op)
+{
+	(void)op;
+	return false;
+}
+
+static void gate_permit(unsigned n)
+{
+	while (n--)
+		sem_post(&gate.permits);
+}
+
+/* ---- the house ---- */
 
 struct house { /* one loop and what it needs */
 	struct sessions sessions;
 	struct services services;
 	struct admission admission;
+	struct workers workers;
 	struct loop loop;
 	_Atomic uint32_t n_connections;
 	char instance[64];
@@ -47,6 +91,8 @@ static void house_open(struct house *house, const struct limits *limits)
 	house->services.is_ephemeral = true;
 	house->loop.services = &house->services;
 	house->loop.admission = &house->admission;
+	assert_int_equal(workers_init(&house->workers), 0);
+	house->loop.workers = &house->workers;
 	house->loop.n_connections = &house->n_connections;
 	house->loop.room = no_room_needed;
 	house->loop.limits = *limits;
@@ -57,6 +103,7 @@ static void house_close(struct house *house)
 {
 	loop_stop(&house->loop);
 	loop_join(&house->loop);
+	workers_deinit(&house->workers);
 	assert_int_equal(house->admission.n_connections, 0);
 	assert_int_equal(house->admission.n_before_hello, 0);
 	assert_int_equal(house->n_connections, 0);
@@ -71,7 +118,7 @@ static struct wire house_connect(struct house *house)
 	struct pool_identity who;
 	struct quota_account *account;
 	struct connection *connection;
-	const char *sentence;
+	char why[256];
 	int ends[2];
 
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
@@ -82,7 +129,7 @@ static struct wire house_connect(struct house *house)
 	assert_int_equal(who.pid, getpid());
 	account = quota_account_of(registry_quota(house->services.registry), who.uid);
 	assert_non_null(account);
-	assert_int_equal(admission_enter(&house->admission, &house->loop.limits, account, &sentence), 0);
+	assert_int_equal(admission_enter(&house->admission, &house->loop.limits, account, why, sizeof(why)), 0);
 	assert_int_equal(connection_new(&connection, &house->loop, ends[0], &who, account), 0);
 	connection_post(connection);
 	wire.socket = ends[1];
@@ -183,6 +230,51 @@ static void test_connection_takes_more_than_a_turn_in_order(void **state)
 	free(all);
 	wire_close(&wire);
 	house_close(&house);
+}
+
+/* Counted, not timed: of so many requests that are let through, one is the other's. */
+static void test_connection_turn_ends_when_its_time_is_up(void **state)
+{
+	enum {
+		N = 40
+	};
+	struct limits limits = defaults();
+	struct house house;
+	struct wire flood, other;
+	uint8_t all[N * 32], *frame;
+	size_t n_all = 0, n;
+
+	(void)state;
+	assert_int_equal(sem_init(&gate.arrivals, 0, 0), 0);
+	assert_int_equal(sem_init(&gate.permits, 0, 0), 0);
+	house_open(&house, &limits);
+	flood = house_connect(&house);
+	other = house_connect(&house);
+	assert_int_equal(wire_hello(&flood), 0);
+	assert_int_equal(wire_hello(&other), 0);
+	for (int i = 0; i < N; i++, n_all += n) {
+		frame = packed_ping(&flood, &n);
+		assert_true(n <= 32);
+		memcpy(all + n_all, frame, n);
+		free(frame);
+	}
+	atomic_store(&gate.is_shut, true);
+	assert_int_equal(wire_send_bytes(&flood, all, n_all), 0);
+	while (sem_wait(&gate.arrivals))
+		;
+	frame = packed_ping(&other, &n);
+	assert_int_equal(wire_send_bytes(&other, frame, n), 0);
+	free(frame);
+	gate_permit(3); /* the one that is there, perhaps a turn of its connection, and the other's */
+	expect_replies(&other, 2, 2);
+	atomic_store(&gate.is_shut, false);
+	gate_permit(1); /* one may stand there */
+	expect_replies(&flood, 2, N + 1);
+	wire_close(&flood);
+	wire_close(&other);
+	house_close(&house);
+	sem_destroy(&gate.arrivals);
+	sem_destroy(&gate.permits);
 }
 
 static void send_length(struct wire *wire, uint32_t n_bytes)
@@ -355,6 +447,62 @@ static void test_connection_lost_is_away_and_goodbye_is_gone(void **state)
 	house_close(&house);
 }
 
+static void set_room(struct house *house, unsigned n_per_uid)
+{
+	pthread_mutex_lock(&house->workers.mutex);
+	house->workers.n_per_uid = n_per_uid;
+	pthread_mutex_unlock(&house->workers.mutex);
+}
+
+static bool is_somebody_waiting(struct house *house)
+{
+	bool is;
+
+	pthread_mutex_lock(&house->workers.mutex);
+	is = house->workers.waiting.head;
+	pthread_mutex_unlock(&house->workers.mutex);
+	return is;
+}
+
+/* A job that has no turn yet holds up neither who resumes its session nor a stop, and is not executed. */
+static void test_connection_lost_takes_its_waiting_job_along(void **state)
+{
+	Mempool__Wire__CreatePool message = MEMPOOL__WIRE__CREATE_POOL__INIT;
+	Mempool__Wire__Request request = WIRE_REQUEST(CREATE_POOL, create_pool, &message), again = request;
+	struct limits limits = defaults();
+	struct house house;
+	struct wire wire, next;
+	struct session *session;
+	uint8_t token[DIRECTORY_TOKEN_BYTES];
+	struct pool *pool;
+
+	(void)state;
+	message.has_size = message.has_name = 1;
+	message.size = 65536;
+	message.name = (ProtobufCBinaryData){1, (uint8_t *)"p"};
+	house_open(&house, &limits);
+	wire = house_connect(&house);
+	assert_int_equal(wire_hello(&wire), 0);
+	session = sessions_first(&house.sessions);
+	memcpy(token, session->token, sizeof(token));
+	set_room(&house, 0);
+	assert_int_equal(wire_send(&wire, &request), 0);
+	while (!is_somebody_waiting(&house))
+		sched_yield();
+	next = house_connect(&house);
+	assert_int_equal(wire_resume(&next, session->identity.session, token, NULL), 0);
+	assert_false(is_somebody_waiting(&house));
+	assert_int_equal(wire_last_word(&wire), 0);
+	assert_int_equal(registry_find(house.services.registry, "p", 1, &pool), REGISTRY_E_NO_POOL);
+	assert_int_equal(wire_send(&next, &again), 0); /* and waits in its turn, until the stop */
+	while (!is_somebody_waiting(&house))
+		sched_yield();
+	set_room(&house, 1); /* for the session's end; nothing looks at the job again */
+	wire_close(&wire);
+	house_close(&house);
+	wire_close(&next);
+}
+
 static void test_connection_loop_starts_and_stops_with_clients(void **state)
 {
 	struct limits limits = defaults();
@@ -404,10 +552,12 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_connection_takes_a_frame_byte_by_byte),
 		cmocka_unit_test(test_connection_takes_more_than_a_turn_in_order),
+		cmocka_unit_test(test_connection_turn_ends_when_its_time_is_up),
 		cmocka_unit_test(test_connection_lengths_end_at_the_limit),
 		cmocka_unit_test(test_connection_deadlines),
 		cmocka_unit_test(test_connection_late_reader_gets_all_in_order),
 		cmocka_unit_test(test_connection_lost_is_away_and_goodbye_is_gone),
+		cmocka_unit_test(test_connection_lost_takes_its_waiting_job_along),
 		cmocka_unit_test(test_connection_loop_starts_and_stops_with_clients),
 		cmocka_unit_test(test_connection_takes_new_limits),
 	};

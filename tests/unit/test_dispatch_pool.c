@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT
 /* Pools: made, opened, grown, destroyed, and shown. */
 #include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 #include "dispatch_world.h"
+#include "server/request.h"
 
 static void test_dispatch_create_refuses_what_no_pool_can_be(void **state)
 {
@@ -186,6 +189,75 @@ static void test_dispatch_shows_a_pool(void **state)
 	client_close(&client);
 }
 
+/* As a start finds it that cannot recover "lost". */
+static void restart_without_it(struct bench *bench)
+{
+	struct registry_config config = {.instance = bench->instance, .budget_bytes = UINT64_MAX, .decay_ms = 1000};
+	struct pool *pool;
+	int fd, n_swept;
+
+	assert_int_equal(registry_find(bench->services.registry, "lost", 4, &pool), 0);
+	fd = shm_open(pool_books_name(pool), O_RDWR, 0);
+	pool_unref(pool);
+	sessions_deinit(&bench->sessions);
+	registry_keep(bench->services.registry);
+	assert_true(fd >= 0);
+	assert_int_equal(pwrite(fd, "somebody", 8, 0), 8); /* the magic */
+	close(fd);
+	for (unsigned i = 0; i < QUOTA_KIND_N; i++)
+		config.quota_limit[i] = UINT64_MAX;
+	assert_int_equal(registry_open(&bench->services.registry, &config, &n_swept), 0);
+	assert_int_equal(sessions_init(&bench->sessions, bench->services.registry), 0);
+}
+
+static void test_dispatch_unrecovered_pool_is_not_called_destroyed(void **state)
+{
+	struct client client = client_greet(*state, 0);
+	uint64_t pool = create(&client, "lost", 65536), offset = alloc(&client, pool, 100);
+
+	client_close(&client);
+	restart_without_it(*state);
+	client = client_greet(*state, 0);
+	assert_int_equal(SAY(&client, FREE, free, Free, SET(pool, pool), SET(offset, offset)), -EBADMSG);
+	assert_says(&client, "Free: there is a pool 1, but it could not be recovered");
+	assert_int_equal(SAY(&client, OPEN_POOL, open_pool, OpenPool, SET(pool, pool)), -EBADMSG);
+	assert_int_equal(SAY(&client, DESTROY_POOL, destroy_pool, DestroyPool, SET(name, BYTES("lost"))), 0);
+	assert_int_equal(SAY(&client, FREE, free, Free, SET(pool, pool), SET(offset, offset)), -ESTALE);
+	client_close(&client);
+}
+
+static void assert_lane(const struct client *client, uint64_t lane)
+{
+	assert_true(client->was_slow);
+	assert_int_equal(client->peer.lane, lane);
+}
+
+static void test_dispatch_slow_requests_know_their_line(void **state)
+{
+	struct client client = client_greet(*state, 0), stranger = client_greet(*state, 0);
+	uint64_t pool = create(&client, "line", 16 << 20);
+
+	assert_lane(&client, 0);
+	assert_int_equal(SAY(&client, CHECK, check, Check, SET(pool, pool)), 0);
+	assert_lane(&client, pool | LANE_WALKS);
+	assert_int_equal(SAY(&client, LIST_POOLS, list_pools, ListPools), 0);
+	assert_lane(&client, 0);
+	alloc(&client, pool, 8 << 20); /* more than may be backed on a loop */
+	assert_lane(&client, pool);
+	/* Not a stranger's, whether or not there is such a pool. */
+	assert_int_equal(SAY(&stranger, CHECK, check, Check, SET(pool, pool)), -EACCES);
+	assert_lane(&stranger, 0);
+	assert_int_equal(SAY(&stranger, CHECK, check, Check, SET(pool, 999)), -ESTALE);
+	assert_lane(&stranger, 0);
+	/* Its first membership of all needs memory. */
+	assert_int_equal(SAY(&stranger, OPEN_POOL, open_pool, OpenPool, SET(name, BYTES("line"))), 0);
+	assert_lane(&stranger, pool | LANE_OPENS);
+	assert_int_equal(SAY(&client, DESTROY_POOL, destroy_pool, DestroyPool, SET(pool, pool)), 0);
+	assert_lane(&client, 0);
+	client_close(&client);
+	client_close(&stranger);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -197,6 +269,8 @@ int main(void)
 		TEST(destroyed_pools_leave_the_session),
 		TEST(resize),
 		TEST(shows_a_pool),
+		TEST(unrecovered_pool_is_not_called_destroyed),
+		TEST(slow_requests_know_their_line),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
