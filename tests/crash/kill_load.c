@@ -96,6 +96,7 @@ static const struct kill_plan plans[] = {
 		.audit_every = 25,
 		.with_pool_cycles = true,
 		.may_be_full = true,
+		.hungry_every = 4,
 		.pool_bytes = 3u << 20,
 	},
 	{
@@ -111,8 +112,7 @@ static const struct kill_plan plans[] = {
 		.in_one_process = true,
 		.mostly_slots = true,
 		.may_be_full = true,
-		.hungry_every = 5,
-		.pool_bytes = 8u << 20,
+		.pool_bytes = 2u << 20,
 	},
 };
 

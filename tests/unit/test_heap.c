@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -741,6 +742,55 @@ static void test_threads_share_a_pool(void **state)
 	free(stamps);
 }
 
+/* A block, from a thread that has used it to one that gets it next. */
+struct relay {
+	struct setting *setting;
+	uint64_t offset;
+	uint32_t stamp;
+	_Atomic bool is_given; /* relaxed: it orders nothing, so that TSan sees whether the words do */
+};
+
+static void *use_and_give(void *arg)
+{
+	struct relay *relay = arg;
+	struct heap *heap = &relay->setting->heaps[1];
+
+	relay->stamp++;
+	if (grantor_free(heap, relay->offset))
+		return relay;
+	heap_flush(heap);
+	atomic_store_explicit(&relay->is_given, true, memory_order_relaxed);
+	return NULL;
+}
+
+static void relay_block(struct setting *s, uint32_t bytes)
+{
+	struct relay relay = {.setting = s, .offset = alloc(s, 1, bytes)};
+	uint32_t size_class = size_class_of(bytes), id;
+	uint64_t got = 0;
+	pthread_t thread;
+	void *failed;
+
+	assert_non_null(grantor_word(&s->grantor, relay.offset, &id));
+	heap_grant(&s->heaps[2], size_class, 1, &id); /* it does no harm: custody is anybody's */
+	assert_int_equal(pthread_create(&thread, NULL, use_and_give, &relay), 0);
+	while (!atomic_load_explicit(&relay.is_given, memory_order_relaxed))
+		sched_yield();
+	for (unsigned i = 0; i < slots_of(size_class) && got != relay.offset; i++)
+		assert_int_equal(heap_alloc(&s->heaps[2], size_class, &got), 0);
+	assert_int_equal(got, relay.offset);
+	relay.stamp++; /* of who has it now */
+	assert_int_equal(pthread_join(thread, &failed), 0);
+	assert_null(failed);
+	assert_int_equal(relay.stamp, 2);
+}
+
+static void test_words_order_what_is_done_to_their_slots(void **state)
+{
+	relay_block(*state, 64);     /* given by a store, */
+	relay_block(*state, 100000); /* and by a CAS */
+}
+
 #define HEAP_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -769,6 +819,7 @@ int main(void)
 		HEAP_TEST(test_random_steps_keep_the_books_each),
 		HEAP_TEST(test_random_bytes_crash_nothing),
 		HEAP_TEST(test_a_bad_header_is_refused),
+		HEAP_TEST(test_words_order_what_is_done_to_their_slots),
 		HEAP_TEST(test_threads_share_a_pool),
 	};
 
