@@ -7,6 +7,7 @@
  *   lease_damage.c   words that say what cannot be: told once, and never believed again
  *   lease_guard.c    SIGBUS of a mapping that a client has cut short
  *   slab.c           slabs: granted, ended; which words and which descriptor are whose
+ *   slab_orphan.c    slabs whose heap is no more, and how they are leased again
  *   slab_recall.c    empty slabs taken back
  *   slab_show.c      words read, counted, shown and verified
  *   heap.c           numbers of heaps, and their quarantine
@@ -31,7 +32,6 @@ struct pool_member;
 #define SLAB_BYTES	 (64u << 10)	     /* about, of small slots */
 #define SLAB_SLOTS_MAX	 (SLAB_BYTES / 16u)
 #define SLAB_PART	 16u /* a grant is at most this part of what is free */
-#define SLAB_NONE	 UINT32_MAX
 #define LEASE_GRANTS_MAX 16u /* slabs in one answer */
 
 /*
@@ -60,9 +60,16 @@ struct heap_record {
 /* ---- derived ---- */
 
 struct slab {				   /* of one id */
-	uint32_t orphan_prev, orphan_next; /* orphans of its class; SLAB_NONE */
+	uint32_t orphan_prev, orphan_next; /* of an orphan: the ring of its class */
 	bool is_orphan;
 	uint32_t n_live; /* when its words were last read */
+};
+
+struct orphans {       /* of one size class: a ring */
+	uint32_t head; /* the one to be looked at next; with n */
+	uint32_t n;
+	uint64_t n_looked;	/* how often somebody looked whether one has free slots */
+	uint64_t rest_until_ns; /* CLOCK_MONOTONIC: no lap before */
 };
 
 struct heap {			     /* of one number */
@@ -88,9 +95,9 @@ struct lease {
 
 	struct slab *slabs; /* [n_slabs_alloced] by id */
 	uint32_t n_slabs_alloced;
-	uint32_t orphans[SIZE_CLASS_N]; /* ids; SLAB_NONE */
-	uint64_t n_slots;		/* of all slabs */
-	uint64_t *is_word_taken;	/* a bit each LEASE_WORDS_STEP words; [n_step_words] */
+	struct orphans orphans[SIZE_CLASS_N];
+	uint64_t n_slots;	 /* of all slabs */
+	uint64_t *is_word_taken; /* a bit each LEASE_WORDS_STEP words; [n_step_words] */
 	uint64_t n_step_words;
 	uint64_t word_hint; /* no step is free below */
 	uint64_t live_bytes; /* of live slots, when all words were last read; the next two: of those that are the pool's */
@@ -199,16 +206,33 @@ void slab_publish(struct pool *pool, uint32_t id);
 void slab_describe(struct pool *pool, uint32_t id);
 /** slab_end() - the daemon has custody, nobody a slot of it: a gap again; an operation of its own */
 void slab_end(struct pool *pool, uint32_t id);
+/** slab_know() - memory and words for a recovered record. Return: 0; -ENOMEM; POOL_E_DAMAGED */
+int slab_know(struct pool *pool, uint32_t id) MUST_CHECK;
+/** slab_holding() - the list of slabs of owner number @owner */
+struct extent_owner *slab_holding(struct pool *pool, uint32_t owner);
+
+/* ---- slab_orphan.c ---- */
+
 /** slab_set_grantee() - 0: an orphan; charges and lists are the caller's */
 void slab_set_grantee(struct pool *pool, uint32_t id, uint32_t heap);
 /** slab_orphan() - nobody's any more: its charge falls to the pool; an operation of its own */
 void slab_orphan(struct pool *pool, uint32_t id);
-/** slab_know() - memory and words for a recovered record. Return: 0; -ENOMEM; POOL_E_DAMAGED */
-int slab_know(struct pool *pool, uint32_t id) MUST_CHECK;
 /** slab_list_orphan() - derived: @id is one */
 void slab_list_orphan(struct pool *pool, uint32_t id);
-/** slab_holding() - the list of slabs of owner number @owner */
-struct extent_owner *slab_holding(struct pool *pool, uint32_t owner);
+/** slab_unlist_orphan() - it is none any more, or never was */
+void slab_unlist_orphan(struct pool *pool, uint32_t id);
+/**
+ * slab_adopt() - an orphan that has free slots, for a heap of @member; looks at the next few only
+ * Return: 0; POOL_E_FULL: it found none; POOL_E_QUOTA
+ */
+int slab_adopt(struct pool_member *member, uint32_t heap, uint32_t size_class, uint32_t *idp) MUST_CHECK;
+/**
+ * slab_adopt_any() - the same when slab_adopt() found none and there is no other room: looks at all of them
+ * Lets go of the mutex between steps, only with POOL_MAY_BLOCK, so that nothing else may be under way
+ * Return: as slab_adopt(); POOL_E_SLOW, POOL_E_DESTROYED
+ */
+int slab_adopt_any(struct pool_member *member, uint32_t heap, uint32_t size_class, unsigned flags, uint32_t *idp)
+	MUST_CHECK;
 
 /* ---- slab_recall.c ---- */
 
