@@ -267,7 +267,7 @@ int pool_open_heap(struct pool_member *member, bool marks, uint32_t *heapp) MUST
  */
 int pool_lease_slabs(struct pool_member *member, uint32_t heap, uint32_t size_class, uint32_t n_wanted, unsigned flags,
 		     uint32_t ids[], uint32_t *np) MUST_CHECK;
-/** pool_return_slabs() - look at these: those that are empty are taken back. Any numbers are safe */
+/** pool_return_slabs() - look at these, for one step: those that are empty are taken back. A hint; any numbers are safe */
 void pool_return_slabs(struct pool_member *member, size_t n, const uint32_t ids[]);
 
 /** pool_resize() - grow to @size. POOL_E_SLOW with reserve unless POOL_MAY_BLOCK */

@@ -9,8 +9,9 @@
  */
 #include "pool/pool_internal.h"
 
-#define FEW	    8u	/* looked at by every request; simply picked */
-#define REST_FACTOR 10u /* after a lap that found nothing, so many times as long passes before the next; simply picked */
+#define FEW 8u /* looked at by every request; simply picked */
+#define REST_FACTOR \
+	10u /* after a lap that found nothing, so many times as long passes before the next; simply picked */
 
 static struct orphans *orphans_of(struct pool *pool, uint32_t size_class)
 {

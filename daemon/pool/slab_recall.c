@@ -135,13 +135,21 @@ void slab_recall_empty(struct pool *pool)
 			slab_recall(pool, lease->decay_at, false);
 }
 
+/* A hint: for what one step does not come to, memory is tried again when it is short, or in passing. */
 void pool_return_slabs(struct pool_member *member, size_t n, const uint32_t ids[])
 {
 	struct pool *pool = member->pool;
+	struct step step;
 
 	pool_lock(pool);
-	for (size_t i = 0; i < n && !pool->is_destroyed; i++)
+	step = step_begin();
+	for (size_t i = 0; i < n && !pool->is_destroyed; i++) {
+		if (i && ids[i] == ids[i - 1])
+			continue;
 		if (pool->lease.is_on && slab_exists(pool, ids[i]))
 			slab_recall(pool, ids[i], false);
+		if (step_is_over_now(&step))
+			break;
+	}
 	pool_unlock(pool);
 }
