@@ -161,7 +161,16 @@ static int make_locks(struct pool *pool)
 		return r;
 	r = -pthread_mutex_init(&pool->mutex, NULL);
 	if (r)
-		pthread_rwlock_destroy(&pool->length_lock);
+		goto err_length;
+	r = -pthread_mutex_init(&pool->check_mutex, NULL);
+	if (r)
+		goto err_mutex;
+	return 0;
+
+err_mutex:
+	pthread_mutex_destroy(&pool->mutex);
+err_length:
+	pthread_rwlock_destroy(&pool->length_lock);
 	return r;
 }
 
@@ -209,6 +218,7 @@ void pool_close(struct pool *pool)
 	ledger_deinit(&pool->ledger);
 	segment_deinit(&pool->data);
 	segment_deinit(&pool->books);
+	pthread_mutex_destroy(&pool->check_mutex);
 	pthread_mutex_destroy(&pool->mutex);
 	pthread_rwlock_destroy(&pool->length_lock);
 	free(pool->members);

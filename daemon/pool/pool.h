@@ -281,7 +281,7 @@ struct pool_stats { /* as struct mempool_stats */
 	double fragmentation;
 };
 
-/** pool_is_long_to_read() - it has so many slots that looking at all of them belongs off the loop */
+/** pool_is_long_to_read() - it has so many slots that looking at all of them belongs off the loop, or is being checked */
 bool pool_is_long_to_read(struct pool *pool);
 /** pool_stats() - one snapshot; works on a destroyed pool too */
 void pool_stats(struct pool *pool, struct pool_stats *statsp);
@@ -389,6 +389,11 @@ struct pool_fault {
 };
 /** pool_check() - verify the books; holds the mutex throughout: a maintenance call, off the loop. Return: faults found; the first @n_max stored */
 uint32_t pool_check(struct pool *pool, struct pool_fault faults[], uint32_t n_max);
+/** pool_is_being_checked() - whoever calls anything else now waits until that is done: off the loop. Any thread */
+bool pool_is_being_checked(const struct pool *pool);
+/** pool_keep_checks_off() - wait for the check that is under way, and have no other begin before pool_let_checks_on() */
+void pool_keep_checks_off(struct pool *pool);
+void pool_let_checks_on(struct pool *pool);
 void pool_dump(struct pool *pool, FILE *out);
 
 struct size_text {

@@ -142,6 +142,10 @@ struct pool {
 	 */
 	pthread_rwlock_t length_lock;
 
+	/* Whoever checks the books has the mutex for long, and this around it; so has who must not wait for that. Taken first. */
+	pthread_mutex_t check_mutex;
+	_Atomic bool is_being_checked; /* event loops let workers wait */
+
 	/* all below */
 	pthread_mutex_t mutex;
 	_Atomic uint32_t n_waiting;  /* for the mutex: those who work in steps let them go first. Any thread */

@@ -493,6 +493,7 @@ int registry_remove(struct registry *registry, struct pool *pool, bool if_empty,
 	int r;
 
 	/* Destroyed under the registry's mutex, so that who finds it no more can take its name at once. */
+	pool_keep_checks_off(pool);
 	pthread_mutex_lock(&registry->mutex);
 	i = find_index(registry, pool_id(pool));
 	if (i < registry->n_entries && registry->entries[i]->pool == pool)
@@ -505,6 +506,7 @@ int registry_remove(struct registry *registry, struct pool *pool, bool if_empty,
 	if (r && call)
 		directory_answer(&registry->directory, call->slot, call->request, r + REGISTRY_POOL_E);
 	pthread_mutex_unlock(&registry->mutex);
+	pool_let_checks_on(pool);
 	if (entry)
 		pool_unref(entry->pool);
 	free(entry);
