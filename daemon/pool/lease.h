@@ -113,6 +113,8 @@ struct lease {
 	uint64_t alloc_total; /* slots: the most that were ever seen live or freed. No heap counts them: what is not freed is live */
 	uint64_t free_total;		 /* slots: of heaps that are no more, and by request */
 	uint32_t decay_at;		 /* slabs before it were tried by the decay */
+	bool is_scanning;		 /* somebody tries all slabs, and lets go of the mutex in between */
+	uint64_t n_begun, n_ended;	 /* such scans */
 	uint64_t scan_end_ns, scan_ns;	 /* CLOCK_MONOTONIC: when all slabs were last tried, and how long that took; */
 	uint64_t count_end_ns, count_ns; /* and when all words were last read for a grant */
 

@@ -58,6 +58,15 @@ void pool_lock_after_others(struct pool *pool)
 	pool_lock(pool);
 }
 
+void pool_wait(struct pool *pool, pthread_cond_t *cond)
+{
+	assert(pool_is_locked(pool));
+	pool_commit(pool);
+	atomic_store_explicit(&pool->locked_by, (pthread_t)0, memory_order_relaxed);
+	pthread_cond_wait(cond, &pool->mutex);
+	mark_locked(pool);
+}
+
 /* ---- records ---- */
 
 int record_reserve(struct pool *pool, const struct record_pool *records)

@@ -3,6 +3,8 @@
  * Leases, each outcome of each call. The client is simulated by what it may do: words and custody, through a mapping of its own
  * of the lease segment.
  */
+#include <pthread.h>
+#include <sched.h>
 #include <sys/mman.h>
 
 #include "lease_world.h"
@@ -232,6 +234,42 @@ static void test_lease_recall_gives_room_to_a_request(void **state)
 	client_flush(&t, 0);
 	assert_true(world_stats(t.pool).leased_idle > 0);
 	assert_int_equal(world_alloc(t.members[1], size), POOL_FIRST);
+	assert_int_equal(world_stats(t.pool).leased_idle, 0);
+	world_check(t.pool);
+	lease_world_deinit(&t);
+}
+
+static void *alloc_all(void *arg)
+{
+	struct lease_world *t = arg;
+	struct pool_block block;
+
+	assert_int_equal(pool_alloc(t->members[1], world_stats(t->pool).total, 0, POOL_MAY_BLOCK, &block), 0);
+	return NULL;
+}
+
+/* A scan is under way, which has passed what is empty: the next one counts. */
+static void test_lease_recall_during_a_scan_has_the_next(void **state)
+{
+	struct lease_world t;
+	pthread_t thread;
+
+	(void)state;
+	lease_world_init(&t, 4u << 20, 0);
+	client_free(&t, 0, client_alloc(&t, 0, 64));
+	client_flush(&t, 0);
+	t.pool->lease.is_scanning = true;
+	t.pool->lease.n_begun++;
+	assert_int_equal(pthread_create(&thread, NULL, alloc_all, &t), 0);
+	while (!client_header(&t)->pressure) /* raised just before it waits, under the mutex */
+		sched_yield();
+	pool_lock(t.pool);
+	t.pool->lease.is_scanning = false;
+	t.pool->lease.n_ended++;
+	pthread_cond_broadcast(&t.pool->scan_ended);
+	pool_unlock(t.pool);
+	pthread_join(thread, NULL);
+	assert_int_equal(t.pool->lease.n_ended, 2);
 	assert_int_equal(world_stats(t.pool).leased_idle, 0);
 	world_check(t.pool);
 	lease_world_deinit(&t);
@@ -688,6 +726,7 @@ int main(void)
 		cmocka_unit_test(test_lease_death_frees_live_and_cached),
 		cmocka_unit_test(test_lease_death_with_lifetime_pool_leaves_blocks),
 		cmocka_unit_test(test_lease_recall_gives_room_to_a_request),
+		cmocka_unit_test(test_lease_recall_during_a_scan_has_the_next),
 		cmocka_unit_test(test_lease_recall_leaves_cached_and_custody_alone),
 		cmocka_unit_test(test_lease_large_cached_block_is_taken_from_a_stopped_heap),
 		cmocka_unit_test(test_lease_orphans_are_leased_again_first),
