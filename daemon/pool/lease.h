@@ -75,7 +75,7 @@ struct orphans {       /* of one size class: a ring */
 struct heap {			     /* of one number */
 	struct pool_member *member;  /* whose; NULL: not open */
 	uint32_t next;		     /* of that member; 0 */
-	uint64_t seen;		     /* the quarantine's clock at its last request */
+	uint64_t seen;		     /* the quarantine's clock when it surely had no number in hand */
 	uint64_t n_live, live_bytes; /* its slots, when all words were last read; */
 	uint64_t cached_bytes;	     /* and those in its magazines */
 };
@@ -290,7 +290,7 @@ enum heap_state heap_state(const struct pool *pool, uint32_t heap);
 struct pool_member *heap_member(const struct pool *pool, uint32_t heap);
 /** heap_open() - @marks: its client keeps lease_heap.is_foreign */
 int heap_open(struct pool *pool, struct pool_member *member, bool marks, uint32_t *heapp) MUST_CHECK;
-/** heap_note_request() - its thread has asked for something */
+/** heap_note_request() - its thread has asked for something, which tells if it does not mark */
 void heap_note_request(struct pool *pool, uint32_t heap);
 /** heap_disown() - clients are told that it is nobody's: the beginning of its end */
 void heap_disown(struct pool *pool, uint32_t heap);

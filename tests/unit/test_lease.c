@@ -541,6 +541,26 @@ static void test_lease_numbers_wait_while_they_are_in_hand(void **state)
 	lease_world_deinit(&t);
 }
 
+/* A request that its thread has given up, or another thread of the same heap waits for, may come while it is in a free. */
+static void test_lease_requests_of_heaps_that_tell_free_no_number(void **state)
+{
+	uint32_t first, ids[POOL_SLABS_MAX], n, heap;
+	struct lease_world t;
+
+	(void)state;
+	lease_world_init(&t, 64u << 20, 0);
+	first = t.heaps[0];
+	client_heap(&t, 1)->is_foreign = 1;
+	assert_int_not_equal(begin_again(&t, true), first);
+	assert_int_equal(pool_lease_slabs(t.members[1], t.heaps[1], 0, 1, 0, ids, &n), 0);
+	assert_int_equal(pool_open_heap(t.members[0], true, &heap), 0);
+	assert_int_not_equal(heap, first);
+	client_heap(&t, 1)->is_foreign = 0;
+	assert_int_equal(pool_open_heap(t.members[0], true, &heap), 0);
+	assert_int_equal(heap, first);
+	lease_world_deinit(&t);
+}
+
 /* Of a client that does not say what it has in hand, only a request tells. */
 static void test_lease_numbers_wait_for_heaps_that_do_not_tell(void **state)
 {
@@ -736,6 +756,7 @@ int main(void)
 		cmocka_unit_test(test_lease_take_and_free_by_request),
 		cmocka_unit_test(test_lease_realloc_by_request),
 		cmocka_unit_test(test_lease_numbers_wait_while_they_are_in_hand),
+		cmocka_unit_test(test_lease_requests_of_heaps_that_tell_free_no_number),
 		cmocka_unit_test(test_lease_numbers_wait_for_heaps_that_do_not_tell),
 		cmocka_unit_test(test_lease_numbers_run_out),
 		cmocka_unit_test(test_lease_restart_keeps_words),
