@@ -100,7 +100,8 @@ struct lease {
 	uint64_t *is_word_taken; /* a bit each LEASE_WORDS_STEP words; [n_step_words] */
 	uint64_t n_step_words;
 	uint64_t word_hint; /* no step is free below */
-	uint64_t live_bytes; /* of live slots, when all words were last read; the next two: of those that are the pool's */
+	uint64_t n_live,
+		live_bytes; /* live slots, when all words were last read; the next two: those that are the pool's */
 	uint64_t pools_n_live, pools_bytes;
 
 	struct heap *heaps; /* [n_heaps_alloced] by number; 0 is nobody */
@@ -262,8 +263,10 @@ struct slab_count {
 };
 /** slab_read() - its words, [n_slots], by one read; SLAB_SLOTS_MAX are enough. Return: false: damaged, and it is noted */
 bool slab_read(struct pool *pool, uint32_t id, uint16_t words[], struct slab_count *countp);
-/** lease_count_live() - reads all words, in steps if @may_hand_over; sets lease.live_bytes. Return: live slots; *bytesp: theirs */
+/** lease_count_live() - reads all words, in steps if @may_hand_over; sets lease.n_live, live_bytes. Return: live slots; *bytesp: theirs */
 uint64_t lease_count_live(struct pool *pool, bool may_hand_over, uint64_t *bytesp);
+/** lease_has_live() - whether a slot is live at this moment; reads until it finds one */
+bool lease_has_live(struct pool *pool);
 /** lease_is_large() - reading all words takes long: off the loop */
 bool lease_is_large(const struct pool *pool);
 /** member_slots() - of its heaps, when all words were last read */

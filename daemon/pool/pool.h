@@ -172,11 +172,16 @@ struct pool_warning { /* what a destroy or a session's end left behind, for log 
 };
 
 /**
+ * pool_survey() - what pool_destroy_with() needs to know and takes long to find out, in steps: whose slots are live, for its
+ * warning; with @if_empty, empty slabs are taken back, so that it has only those to look through that may not be empty
+ */
+void pool_survey(struct pool *pool, bool if_empty);
+/**
  * pool_destroy() - from now on every call answers POOL_E_DESTROYED; segments are unlinked, charges given back
  * Idempotent steps: the state first, the ledger's name last. Return: 0; POOL_E_NOT_EMPTY (only with @if_empty); POOL_E_DESTROYED.
  */
 int pool_destroy(struct pool *pool, bool if_empty, struct pool_warning *warning) MUST_CHECK;
-/** pool_destroy_with() - @commit is called under the mutex, when nothing stands in the way any more and nothing has happened yet */
+/** pool_destroy_with() - the same after a pool_survey(): for a bounded time. @commit is called under the mutex, when nothing stands in the way any more and nothing has happened yet */
 int pool_destroy_with(struct pool *pool, bool if_empty, struct pool_warning *warning, void (*commit)(void *arg),
 		      void *arg) MUST_CHECK;
 

@@ -599,6 +599,37 @@ static void test_lease_numbers_run_out(void **state)
 	lease_world_deinit(&t);
 }
 
+/* What the survey has counted is told; whether a slot is live is looked at again, and what is only cached is nobody's. */
+static void test_lease_destroy_counts_slots(void **state)
+{
+	struct pool_warning warning;
+	struct lease_world t;
+	uint64_t slots[100];
+
+	(void)state;
+	for (int is_empty = 0; is_empty < 2; is_empty++) {
+		lease_world_init(&t, 64u << 20, 0);
+		for (unsigned i = 0; i < N_ELEMENTS(slots); i++)
+			slots[i] = client_alloc(&t, 0, 64);
+		assert_int_equal(pool_destroy(t.pool, true, &warning), POOL_E_NOT_EMPTY);
+		for (unsigned i = 0; i < N_ELEMENTS(slots) - 1; i++)
+			client_free(&t, 0, slots[i]);
+		pool_survey(t.pool, true);
+		assert_int_equal(pool_destroy_with(t.pool, true, &warning, NULL, NULL), POOL_E_NOT_EMPTY);
+		if (is_empty)
+			client_free(&t, 0, slots[N_ELEMENTS(slots) - 1]);
+		assert_int_equal(pool_destroy(t.pool, is_empty, &warning), 0);
+		assert_int_equal(warning.n_blocks, !is_empty);
+		assert_int_equal(warning.n_bytes, is_empty ? 0 : 64);
+		assert_int_equal(warning.n_holders, !is_empty);
+		for (int i = 0; i < N_CLIENTS; i++)
+			world_leave(t.members[i]);
+		munmap(t.map, t.map_bytes);
+		pool_unref(t.pool);
+		world_deinit(&t.world);
+	}
+}
+
 static void test_lease_restart_keeps_words(void **state)
 {
 	struct lease_world t;
@@ -759,6 +790,7 @@ int main(void)
 		cmocka_unit_test(test_lease_requests_of_heaps_that_tell_free_no_number),
 		cmocka_unit_test(test_lease_numbers_wait_for_heaps_that_do_not_tell),
 		cmocka_unit_test(test_lease_numbers_run_out),
+		cmocka_unit_test(test_lease_destroy_counts_slots),
 		cmocka_unit_test(test_lease_restart_keeps_words),
 		cmocka_unit_test(test_lease_stats_add_up),
 		cmocka_unit_test(test_lease_cells_tell_live_slots_from_idle_ones_and_gaps),
