@@ -538,11 +538,11 @@ int registry_forget(struct registry *registry, const void *name, size_t n_name_b
 		return REGISTRY_E_NO_POOL;
 	}
 	directory_remove_pool(&registry->directory, entry->index, call ? call->slot : 0, call ? call->request : 0);
-	unlink_object(registry, record.data);
-	unlink_object(registry, record.lease);
-	unlink_object(registry, record.books);
 	entry_remove(registry, entry);
 	pthread_mutex_unlock(&registry->mutex);
+	unlink_object(registry, record.data); /* frees its pages, which takes long */
+	unlink_object(registry, record.lease);
+	unlink_object(registry, record.books);
 	free(entry);
 	return 0;
 }
