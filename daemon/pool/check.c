@@ -183,6 +183,21 @@ static uint32_t split_report(char *text, struct pool_fault faults[], uint32_t n_
 	return n;
 }
 
+void pool_keep_checks_off(struct pool *pool)
+{
+	pthread_mutex_lock(&pool->check_mutex);
+}
+
+void pool_let_checks_on(struct pool *pool)
+{
+	pthread_mutex_unlock(&pool->check_mutex);
+}
+
+bool pool_is_being_checked(const struct pool *pool)
+{
+	return atomic_load_explicit(&pool->is_being_checked, memory_order_relaxed);
+}
+
 uint32_t pool_check(struct pool *pool, struct pool_fault faults[], uint32_t n_max)
 {
 	char *text = NULL;
@@ -197,9 +212,14 @@ uint32_t pool_check(struct pool *pool, struct pool_fault faults[], uint32_t n_ma
 		}
 		return 1;
 	}
+	pool_keep_checks_off(pool);
+	atomic_store_explicit(&pool->is_being_checked, true,
+			      memory_order_relaxed); /* before: who comes now does not wait */
 	pool_lock_after_others(pool);
 	n_faults = check_locked(pool, report);
 	pool_unlock(pool);
+	atomic_store_explicit(&pool->is_being_checked, false, memory_order_relaxed);
+	pool_let_checks_on(pool);
 	if (fclose(report) || !text)
 		n_max = 0;
 	for (uint32_t n = n_max ? split_report(text, faults, n_max) : 0; n < n_max && n < n_faults; n++) {

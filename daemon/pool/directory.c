@@ -9,6 +9,7 @@
 
 #define RECORDS_MAX    65536u /* sessions, and pools; simply picked */
 #define SESSIONS_SPARE 8u     /* simply picked: 28 KiB */
+#define PAGE	       4096u
 
 struct session_record {
 	_Atomic uint64_t id; /* 0: the record is unused */
@@ -115,7 +116,27 @@ static int judge(struct directory *directory)
 	return 0;
 }
 
-/* A daemon that was killed while it made this object has stored everything but its kind, at most: nothing was in it yet. */
+/* Whether anything was ever stored behind the first page; what was backed only reads as zeros. What cannot be looked at counts. */
+static bool has_content(int fd)
+{
+	static const uint8_t zeros[PAGE];
+	uint8_t page[PAGE];
+	off_t at = PAGE;
+	ssize_t n;
+
+	while ((at = lseek(fd, at, SEEK_DATA)) >= 0) {
+		n = pread(fd, page, sizeof(page), at);
+		if (n <= 0 || memcmp(page, zeros, (size_t)n))
+			return true;
+		at += n;
+	}
+	return errno != ENXIO;
+}
+
+/*
+ * A daemon that was killed while it made this object has stored everything but its kind, at most: nothing was in it yet. Before the
+ * magic there is nothing but the first page; where there is more, that page has been lost, and with it which pools there are.
+ */
 bool directory_is_unmade(int fd)
 {
 	struct ledger_header header = {0};
@@ -123,8 +144,10 @@ bool directory_is_unmade(int fd)
 
 	if (n < 0)
 		return false; /* ledger_open() says why */
-	return !header.magic || (header.magic == LEDGER_MAGIC && header.version == LEDGER_VERSION &&
-				 header.header_bytes == sizeof(header) && !load(&header.kind));
+	if (!header.magic)
+		return !has_content(fd);
+	return header.magic == LEDGER_MAGIC && header.version == LEDGER_VERSION &&
+	       header.header_bytes == sizeof(header) && !load(&header.kind);
 }
 
 int directory_open(struct directory *directory, int fd)

@@ -5,10 +5,12 @@
  * quarantine until no heap that was open when it came there can have it in hand. The clock counts numbers that came; for each heap it
  * is noted when that was last sure, and a number is free again when the earliest of those notes is not before its own time:
  *
- *   it has asked for something     a thread inside a free asks for nothing
  *   it does not say that it has    lease_heap.is_foreign, set before a word of another's is read. Whoever sets it and reads the word has
  *                                  done so before the membarrier, and is seen; or reads the word after it, and after the
  *                                  sweep that was before: then the number is not there any more
+ *   it has asked for something     of a heap that does not keep is_foreign, this alone tells: a thread inside a free asks for nothing.
+ *                                  Of one that does it tells nothing: what it has given up waiting for is executed while it is in a
+ *                                  free, and a heap passes from a thread that waits for its answer to another
  *
  * A heap that is idle, asleep or stopped keeps no number back, unless it was stopped in the few instructions between. After a restart
  * all wait anew.
@@ -79,15 +81,21 @@ static uint64_t earliest_seen(const struct pool *pool)
 	return earliest;
 }
 
+/* Whatever number is in quarantine by now, @heap has not in hand. */
+static void note_seen(struct pool *pool, uint32_t heap)
+{
+	pool->lease.heaps[heap].seen = pool->lease.quarantine_clock;
+}
+
 /* Notes of all heaps that say now that they have no other's number in hand. */
 static void look_at_marks(struct pool *pool)
 {
 	if (syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0))
-		return; /* not on this kernel: requests tell */
+		return; /* not on this kernel: those that mark keep numbers back until they end */
 	for (uint32_t i = 1; i < pool->lease.n_heaps_high; i++)
 		if (pool->lease.heaps[i].member && heap_record(pool, i)->what & MARKS &&
 		    !lease_foreign_get(&lease_heap_at(&pool->lease, i)->is_foreign))
-			heap_note_request(pool, i);
+			note_seen(pool, i);
 }
 
 /* The one that has waited longest, if it has waited long enough. */
@@ -186,7 +194,8 @@ int pool_open_heap(struct pool_member *member, bool marks, uint32_t *heapp)
 
 void heap_note_request(struct pool *pool, uint32_t heap)
 {
-	pool->lease.heaps[heap].seen = pool->lease.quarantine_clock;
+	if (!(heap_record(pool, heap)->what & MARKS))
+		note_seen(pool, heap);
 }
 
 void heap_disown(struct pool *pool, uint32_t heap)

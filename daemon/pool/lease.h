@@ -7,6 +7,7 @@
  *   lease_damage.c   words that say what cannot be: told once, and never believed again
  *   lease_guard.c    SIGBUS of a mapping that a client has cut short
  *   slab.c           slabs: granted, ended; which words and which descriptor are whose
+ *   slab_orphan.c    slabs whose heap is no more, and how they are leased again
  *   slab_recall.c    empty slabs taken back
  *   slab_show.c      words read, counted, shown and verified
  *   heap.c           numbers of heaps, and their quarantine
@@ -31,7 +32,6 @@ struct pool_member;
 #define SLAB_BYTES	 (64u << 10)	     /* about, of small slots */
 #define SLAB_SLOTS_MAX	 (SLAB_BYTES / 16u)
 #define SLAB_PART	 16u /* a grant is at most this part of what is free */
-#define SLAB_NONE	 UINT32_MAX
 #define LEASE_GRANTS_MAX 16u /* slabs in one answer */
 
 /*
@@ -60,15 +60,22 @@ struct heap_record {
 /* ---- derived ---- */
 
 struct slab {				   /* of one id */
-	uint32_t orphan_prev, orphan_next; /* orphans of its class; SLAB_NONE */
+	uint32_t orphan_prev, orphan_next; /* of an orphan: the ring of its class */
 	bool is_orphan;
 	uint32_t n_live; /* when its words were last read */
+};
+
+struct orphans {       /* of one size class: a ring */
+	uint32_t head; /* the one to be looked at next; with n */
+	uint32_t n;
+	uint64_t n_looked;	/* how often somebody looked whether one has free slots */
+	uint64_t rest_until_ns; /* CLOCK_MONOTONIC: no lap before */
 };
 
 struct heap {			     /* of one number */
 	struct pool_member *member;  /* whose; NULL: not open */
 	uint32_t next;		     /* of that member; 0 */
-	uint64_t seen;		     /* the quarantine's clock at its last request */
+	uint64_t seen;		     /* the quarantine's clock when it surely had no number in hand */
 	uint64_t n_live, live_bytes; /* its slots, when all words were last read; */
 	uint64_t cached_bytes;	     /* and those in its magazines */
 };
@@ -88,12 +95,13 @@ struct lease {
 
 	struct slab *slabs; /* [n_slabs_alloced] by id */
 	uint32_t n_slabs_alloced;
-	uint32_t orphans[SIZE_CLASS_N]; /* ids; SLAB_NONE */
-	uint64_t n_slots;		/* of all slabs */
-	uint64_t *is_word_taken;	/* a bit each LEASE_WORDS_STEP words; [n_step_words] */
+	struct orphans orphans[SIZE_CLASS_N];
+	uint64_t n_slots;	 /* of all slabs */
+	uint64_t *is_word_taken; /* a bit each LEASE_WORDS_STEP words; [n_step_words] */
 	uint64_t n_step_words;
 	uint64_t word_hint; /* no step is free below */
-	uint64_t live_bytes; /* of live slots, when all words were last read; the next two: of those that are the pool's */
+	uint64_t n_live,
+		live_bytes; /* live slots, when all words were last read; the next two: those that are the pool's */
 	uint64_t pools_n_live, pools_bytes;
 
 	struct heap *heaps; /* [n_heaps_alloced] by number; 0 is nobody */
@@ -106,6 +114,8 @@ struct lease {
 	uint64_t alloc_total; /* slots: the most that were ever seen live or freed. No heap counts them: what is not freed is live */
 	uint64_t free_total;		 /* slots: of heaps that are no more, and by request */
 	uint32_t decay_at;		 /* slabs before it were tried by the decay */
+	bool is_scanning;		 /* somebody tries all slabs, and lets go of the mutex in between */
+	uint64_t n_begun, n_ended;	 /* such scans */
 	uint64_t scan_end_ns, scan_ns;	 /* CLOCK_MONOTONIC: when all slabs were last tried, and how long that took; */
 	uint64_t count_end_ns, count_ns; /* and when all words were last read for a grant */
 
@@ -199,16 +209,33 @@ void slab_publish(struct pool *pool, uint32_t id);
 void slab_describe(struct pool *pool, uint32_t id);
 /** slab_end() - the daemon has custody, nobody a slot of it: a gap again; an operation of its own */
 void slab_end(struct pool *pool, uint32_t id);
+/** slab_know() - memory and words for a recovered record. Return: 0; -ENOMEM; POOL_E_DAMAGED */
+int slab_know(struct pool *pool, uint32_t id) MUST_CHECK;
+/** slab_holding() - the list of slabs of owner number @owner */
+struct extent_owner *slab_holding(struct pool *pool, uint32_t owner);
+
+/* ---- slab_orphan.c ---- */
+
 /** slab_set_grantee() - 0: an orphan; charges and lists are the caller's */
 void slab_set_grantee(struct pool *pool, uint32_t id, uint32_t heap);
 /** slab_orphan() - nobody's any more: its charge falls to the pool; an operation of its own */
 void slab_orphan(struct pool *pool, uint32_t id);
-/** slab_know() - memory and words for a recovered record. Return: 0; -ENOMEM; POOL_E_DAMAGED */
-int slab_know(struct pool *pool, uint32_t id) MUST_CHECK;
 /** slab_list_orphan() - derived: @id is one */
 void slab_list_orphan(struct pool *pool, uint32_t id);
-/** slab_holding() - the list of slabs of owner number @owner */
-struct extent_owner *slab_holding(struct pool *pool, uint32_t owner);
+/** slab_unlist_orphan() - it is none any more, or never was */
+void slab_unlist_orphan(struct pool *pool, uint32_t id);
+/**
+ * slab_adopt() - an orphan that has free slots, for a heap of @member; looks at the next few only
+ * Return: 0; POOL_E_FULL: it found none; POOL_E_QUOTA
+ */
+int slab_adopt(struct pool_member *member, uint32_t heap, uint32_t size_class, uint32_t *idp) MUST_CHECK;
+/**
+ * slab_adopt_any() - the same when slab_adopt() found none and there is no other room: looks at all of them
+ * Lets go of the mutex between steps, only with POOL_MAY_BLOCK, so that nothing else may be under way
+ * Return: as slab_adopt(); POOL_E_SLOW, POOL_E_DESTROYED
+ */
+int slab_adopt_any(struct pool_member *member, uint32_t heap, uint32_t size_class, unsigned flags, uint32_t *idp)
+	MUST_CHECK;
 
 /* ---- slab_recall.c ---- */
 
@@ -236,8 +263,10 @@ struct slab_count {
 };
 /** slab_read() - its words, [n_slots], by one read; SLAB_SLOTS_MAX are enough. Return: false: damaged, and it is noted */
 bool slab_read(struct pool *pool, uint32_t id, uint16_t words[], struct slab_count *countp);
-/** lease_count_live() - reads all words, in steps if @may_hand_over; sets lease.live_bytes. Return: live slots; *bytesp: theirs */
+/** lease_count_live() - reads all words, in steps if @may_hand_over; sets lease.n_live, live_bytes. Return: live slots; *bytesp: theirs */
 uint64_t lease_count_live(struct pool *pool, bool may_hand_over, uint64_t *bytesp);
+/** lease_has_live() - whether a slot is live at this moment; reads until it finds one */
+bool lease_has_live(struct pool *pool);
 /** lease_is_large() - reading all words takes long: off the loop */
 bool lease_is_large(const struct pool *pool);
 /** member_slots() - of its heaps, when all words were last read */
@@ -264,7 +293,7 @@ enum heap_state heap_state(const struct pool *pool, uint32_t heap);
 struct pool_member *heap_member(const struct pool *pool, uint32_t heap);
 /** heap_open() - @marks: its client keeps lease_heap.is_foreign */
 int heap_open(struct pool *pool, struct pool_member *member, bool marks, uint32_t *heapp) MUST_CHECK;
-/** heap_note_request() - its thread has asked for something */
+/** heap_note_request() - its thread has asked for something, which tells if it does not mark */
 void heap_note_request(struct pool *pool, uint32_t heap);
 /** heap_disown() - clients are told that it is nobody's: the beginning of its end */
 void heap_disown(struct pool *pool, uint32_t heap);

@@ -135,8 +135,6 @@ static int prepare(struct pool *pool)
 	uint64_t n_pages;
 
 	lay_out(&lease->layout, pool->options.max_size);
-	for (uint32_t i = 0; i < SIZE_CLASS_N; i++)
-		lease->orphans[i] = SLAB_NONE;
 	n_pages = lease->layout.file_bytes / PAGE;
 	lease->is_backed = calloc(n_pages / 64 + 1, sizeof(uint64_t));
 	return lease->is_backed ? 0 : -ENOMEM;

@@ -161,7 +161,21 @@ static int make_locks(struct pool *pool)
 		return r;
 	r = -pthread_mutex_init(&pool->mutex, NULL);
 	if (r)
-		pthread_rwlock_destroy(&pool->length_lock);
+		goto err_length;
+	r = -pthread_mutex_init(&pool->check_mutex, NULL);
+	if (r)
+		goto err_mutex;
+	r = -pthread_cond_init(&pool->scan_ended, NULL);
+	if (r)
+		goto err_check;
+	return 0;
+
+err_check:
+	pthread_mutex_destroy(&pool->check_mutex);
+err_mutex:
+	pthread_mutex_destroy(&pool->mutex);
+err_length:
+	pthread_rwlock_destroy(&pool->length_lock);
 	return r;
 }
 
@@ -209,6 +223,8 @@ void pool_close(struct pool *pool)
 	ledger_deinit(&pool->ledger);
 	segment_deinit(&pool->data);
 	segment_deinit(&pool->books);
+	pthread_cond_destroy(&pool->scan_ended);
+	pthread_mutex_destroy(&pool->check_mutex);
 	pthread_mutex_destroy(&pool->mutex);
 	pthread_rwlock_destroy(&pool->length_lock);
 	free(pool->members);

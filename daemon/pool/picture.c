@@ -26,6 +26,8 @@ bool pool_is_long_to_read(struct pool *pool)
 {
 	bool is_long;
 
+	if (pool_is_being_checked(pool))
+		return true;
 	pool_lock(pool);
 	is_long = lease_is_large(pool);
 	pool_unlock(pool);

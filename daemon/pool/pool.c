@@ -58,6 +58,15 @@ void pool_lock_after_others(struct pool *pool)
 	pool_lock(pool);
 }
 
+void pool_wait(struct pool *pool, pthread_cond_t *cond)
+{
+	assert(pool_is_locked(pool));
+	pool_commit(pool);
+	atomic_store_explicit(&pool->locked_by, (pthread_t)0, memory_order_relaxed);
+	pthread_cond_wait(cond, &pool->mutex);
+	mark_locked(pool);
+}
+
 /* ---- records ---- */
 
 int record_reserve(struct pool *pool, const struct record_pool *records)
@@ -136,11 +145,17 @@ static void give_charges_back(struct pool *pool)
 		quota_give_back(pool->account, QUOTA_BYTES, pool->map.total_bytes);
 }
 
+/* Slots as pool_survey() has counted them. */
 static void fill_warning(struct pool *pool, struct pool_warning *warning)
 {
-	warning->n_blocks = pool->map.n_live + lease_count_live(pool, false, &warning->n_bytes);
-	warning->n_bytes += pool->map.total_bytes - pool->map.free_bytes - pool->map.leased_bytes;
+	warning->n_blocks = pool->map.n_live + pool->lease.n_live;
+	warning->n_bytes = used_bytes(pool);
 	warning->n_holders = top_holders(pool, warning->holders, N_ELEMENTS(warning->holders));
+}
+
+static bool has_no_block(const struct pool *pool)
+{
+	return pool->map.free_bytes + pool->map.leased_bytes == pool->map.total_bytes;
 }
 
 static void commit_nothing(void *arg)
@@ -148,26 +163,43 @@ static void commit_nothing(void *arg)
 	(void)arg;
 }
 
+void pool_survey(struct pool *pool, bool if_empty)
+{
+	uint64_t n_bytes;
+	bool changed;
+	int r;
+
+	pool_lock_after_others(pool);
+	if (!pool->is_destroyed && !if_empty)
+		lease_count_live(pool, true, &n_bytes);
+	if (!pool->is_destroyed && if_empty && has_no_block(pool)) {
+		r = slab_recall_all(pool, POOL_MAY_BLOCK, &changed);
+		assert(!r);
+		(void)r;
+	}
+	pool_unlock(pool);
+}
+
 int pool_destroy(struct pool *pool, bool if_empty, struct pool_warning *warning)
 {
+	pool_survey(pool, if_empty);
 	return pool_destroy_with(pool, if_empty, warning, commit_nothing, NULL);
 }
 
 int pool_destroy_with(struct pool *pool, bool if_empty, struct pool_warning *warning, void (*commit)(void *arg),
 		      void *arg)
 {
-	uint64_t n_slot_bytes;
 	int r = 0;
 
 	pool_lock(pool);
 	if (pool->is_destroyed)
 		r = POOL_E_DESTROYED;
-	else if (if_empty && (pool->map.free_bytes + pool->map.leased_bytes != pool->map.total_bytes ||
-			      lease_count_live(pool, false, &n_slot_bytes)))
+	else if (if_empty && (!has_no_block(pool) || lease_has_live(pool)))
 		r = POOL_E_NOT_EMPTY;
 	if (!r) {
 		*warning = (struct pool_warning){0};
-		fill_warning(pool, warning);
+		if (!if_empty)
+			fill_warning(pool, warning);
 		commit(arg);
 		pool->is_destroyed = true;
 		give_charges_back(pool);

@@ -172,11 +172,16 @@ struct pool_warning { /* what a destroy or a session's end left behind, for log 
 };
 
 /**
+ * pool_survey() - what pool_destroy_with() needs to know and takes long to find out, in steps: whose slots are live, for its
+ * warning; with @if_empty, empty slabs are taken back, so that it has only those to look through that may not be empty
+ */
+void pool_survey(struct pool *pool, bool if_empty);
+/**
  * pool_destroy() - from now on every call answers POOL_E_DESTROYED; segments are unlinked, charges given back
  * Idempotent steps: the state first, the ledger's name last. Return: 0; POOL_E_NOT_EMPTY (only with @if_empty); POOL_E_DESTROYED.
  */
 int pool_destroy(struct pool *pool, bool if_empty, struct pool_warning *warning) MUST_CHECK;
-/** pool_destroy_with() - @commit is called under the mutex, when nothing stands in the way any more and nothing has happened yet */
+/** pool_destroy_with() - the same after a pool_survey(): for a bounded time. @commit is called under the mutex, when nothing stands in the way any more and nothing has happened yet */
 int pool_destroy_with(struct pool *pool, bool if_empty, struct pool_warning *warning, void (*commit)(void *arg),
 		      void *arg) MUST_CHECK;
 
@@ -267,7 +272,7 @@ int pool_open_heap(struct pool_member *member, bool marks, uint32_t *heapp) MUST
  */
 int pool_lease_slabs(struct pool_member *member, uint32_t heap, uint32_t size_class, uint32_t n_wanted, unsigned flags,
 		     uint32_t ids[], uint32_t *np) MUST_CHECK;
-/** pool_return_slabs() - look at these: those that are empty are taken back. Any numbers are safe */
+/** pool_return_slabs() - look at these, for one step: those that are empty are taken back. A hint; any numbers are safe */
 void pool_return_slabs(struct pool_member *member, size_t n, const uint32_t ids[]);
 
 /** pool_resize() - grow to @size. POOL_E_SLOW with reserve unless POOL_MAY_BLOCK */
@@ -281,7 +286,7 @@ struct pool_stats { /* as struct mempool_stats */
 	double fragmentation;
 };
 
-/** pool_is_long_to_read() - it has so many slots that looking at all of them belongs off the loop */
+/** pool_is_long_to_read() - it has so many slots that looking at all of them belongs off the loop, or is being checked */
 bool pool_is_long_to_read(struct pool *pool);
 /** pool_stats() - one snapshot; works on a destroyed pool too */
 void pool_stats(struct pool *pool, struct pool_stats *statsp);
@@ -389,6 +394,11 @@ struct pool_fault {
 };
 /** pool_check() - verify the books; holds the mutex throughout: a maintenance call, off the loop. Return: faults found; the first @n_max stored */
 uint32_t pool_check(struct pool *pool, struct pool_fault faults[], uint32_t n_max);
+/** pool_is_being_checked() - whoever calls anything else now waits until that is done: off the loop. Any thread */
+bool pool_is_being_checked(const struct pool *pool);
+/** pool_keep_checks_off() - wait for the check that is under way, and have no other begin before pool_let_checks_on() */
+void pool_keep_checks_off(struct pool *pool);
+void pool_let_checks_on(struct pool *pool);
 void pool_dump(struct pool *pool, FILE *out);
 
 struct size_text {

@@ -142,8 +142,13 @@ struct pool {
 	 */
 	pthread_rwlock_t length_lock;
 
+	/* Whoever checks the books has the mutex for long, and this around it; so has who must not wait for that. Taken first. */
+	pthread_mutex_t check_mutex;
+	_Atomic bool is_being_checked; /* event loops let workers wait */
+
 	/* all below */
 	pthread_mutex_t mutex;
+	pthread_cond_t scan_ended;   /* lease.n_ended has risen */
 	_Atomic uint32_t n_waiting;  /* for the mutex: those who work in steps let them go first. Any thread */
 	_Atomic pthread_t locked_by; /* 0: nobody; for assertions */
 
@@ -188,6 +193,9 @@ void pool_lock(struct pool *pool);
 void pool_unlock(struct pool *pool);
 /** pool_lock_after_others() - who works in steps begins each with this: those who wait go first, for a bounded time */
 void pool_lock_after_others(struct pool *pool);
+
+/** pool_wait() - without the mutex until @cond is signalled, or for no reason */
+void pool_wait(struct pool *pool, pthread_cond_t *cond);
 
 static inline void pool_hand_over(struct pool *pool)
 {

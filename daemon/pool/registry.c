@@ -493,6 +493,8 @@ int registry_remove(struct registry *registry, struct pool *pool, bool if_empty,
 	int r;
 
 	/* Destroyed under the registry's mutex, so that who finds it no more can take its name at once. */
+	pool_survey(pool, if_empty);
+	pool_keep_checks_off(pool);
 	pthread_mutex_lock(&registry->mutex);
 	i = find_index(registry, pool_id(pool));
 	if (i < registry->n_entries && registry->entries[i]->pool == pool)
@@ -505,6 +507,7 @@ int registry_remove(struct registry *registry, struct pool *pool, bool if_empty,
 	if (r && call)
 		directory_answer(&registry->directory, call->slot, call->request, r + REGISTRY_POOL_E);
 	pthread_mutex_unlock(&registry->mutex);
+	pool_let_checks_on(pool);
 	if (entry)
 		pool_unref(entry->pool);
 	free(entry);
@@ -535,11 +538,11 @@ int registry_forget(struct registry *registry, const void *name, size_t n_name_b
 		return REGISTRY_E_NO_POOL;
 	}
 	directory_remove_pool(&registry->directory, entry->index, call ? call->slot : 0, call ? call->request : 0);
-	unlink_object(registry, record.data);
-	unlink_object(registry, record.lease);
-	unlink_object(registry, record.books);
 	entry_remove(registry, entry);
 	pthread_mutex_unlock(&registry->mutex);
+	unlink_object(registry, record.data); /* frees its pages, which takes long */
+	unlink_object(registry, record.lease);
+	unlink_object(registry, record.books);
 	free(entry);
 	return 0;
 }

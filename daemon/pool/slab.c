@@ -214,60 +214,6 @@ void slab_publish(struct pool *pool, uint32_t id)
 	lease_custody_give(&slab->custody);
 }
 
-/* ---- orphans ---- */
-
-void slab_list_orphan(struct pool *pool, uint32_t id)
-{
-	struct lease *lease = &pool->lease;
-	uint32_t *head = &lease->orphans[slab_record(pool, id)->size_class];
-	struct slab *slab = &lease->slabs[id];
-
-	slab->is_orphan = true;
-	slab->orphan_prev = SLAB_NONE;
-	slab->orphan_next = *head;
-	if (*head != SLAB_NONE)
-		lease->slabs[*head].orphan_prev = id;
-	*head = id;
-}
-
-static void unlist_orphan(struct pool *pool, uint32_t id)
-{
-	struct lease *lease = &pool->lease;
-	struct slab *slab = &lease->slabs[id];
-
-	if (!slab->is_orphan)
-		return;
-	slab->is_orphan = false;
-	*(slab->orphan_prev == SLAB_NONE ? &lease->orphans[slab_record(pool, id)->size_class]
-					 : &lease->slabs[slab->orphan_prev].orphan_next) = slab->orphan_next;
-	if (slab->orphan_next != SLAB_NONE)
-		lease->slabs[slab->orphan_next].orphan_prev = slab->orphan_prev;
-}
-
-void slab_set_grantee(struct pool *pool, uint32_t id, uint32_t heap)
-{
-	intent_set(&pool->ledger, &slab_record(pool, id)->what, (uint32_t)record_what(pool, id) | (uint64_t)heap << 32);
-	lease_slab_at(&pool->lease, id)->grantee = heap;
-}
-
-/* The extent's charge and list go over to @owner, whose charge is made already. */
-static void pass_extent(struct pool *pool, uint32_t id, uint32_t owner)
-{
-	uint32_t extent = slab_extent(pool, id), from = extent_owner(&pool->map, extent);
-
-	uncharge_blocks(pool, account_of(pool, from), 1, extent_size(&pool->map, extent));
-	extent_map_own(&pool->map, extent, slab_holding(pool, from), owner, slab_holding(pool, owner));
-}
-
-void slab_orphan(struct pool *pool, uint32_t id)
-{
-	charge_blocks_always(pool, pool->account, 1, extent_size(&pool->map, slab_extent(pool, id)));
-	pass_extent(pool, id, POOL_OWNER);
-	slab_set_grantee(pool, id, 0);
-	slab_list_orphan(pool, id);
-	pool_commit(pool);
-}
-
 /* ---- ends ---- */
 
 void slab_end(struct pool *pool, uint32_t id)
@@ -279,7 +225,7 @@ void slab_end(struct pool *pool, uint32_t id)
 	set_pages(pool, id, 0);
 	copy->slot_bytes = 0;
 	copy->n_slots = 0;
-	unlist_orphan(pool, id);
+	slab_unlist_orphan(pool, id);
 	give_words(pool, record->first_word, record->n_slots);
 	intent_set(&pool->ledger, &slab_record(pool, id)->what, 0);
 	record_give(pool, &pool->slab_records, id);
@@ -443,57 +389,18 @@ static int grant_new(struct grant *grant, uint32_t *idp)
 	return 0;
 }
 
-/* An orphan that has something to give. The first few only: the next request looks at others. */
-static bool find_orphan(const struct grant *grant, uint32_t *idp)
+/* Whether a new slab of it may be idle: see judge_use(). */
+static bool is_used_well(const struct pool *pool)
 {
-	struct pool *pool = grant->pool;
-	uint16_t words[SLAB_SLOTS_MAX];
-	struct slab_count count;
-	uint32_t id = pool->lease.orphans[grant->size_class];
+	uint64_t leased = pool->map.leased_bytes, live = pool->lease.live_bytes, total = pool->map.total_bytes;
 
-	for (unsigned n = 8; id != SLAB_NONE && n; n--, id = pool->lease.slabs[id].orphan_next)
-		if (slab_read(pool, id, words, &count) && count.n_free) {
-			*idp = id;
-			return true;
-		}
-	return false;
-}
-
-static bool grant_orphan(const struct grant *grant, uint32_t *idp)
-{
-	struct pool *pool = grant->pool;
-
-	if (!find_orphan(grant, idp) ||
-	    charge_blocks(pool, grant->member->account, 1, extent_size(&pool->map, slab_extent(pool, *idp))))
-		return false;
-	pass_extent(pool, *idp, grant->member->index);
-	unlist_orphan(pool, *idp);
-	slab_set_grantee(pool, *idp, grant->heap);
-	lease_hint_set(&lease_slab_at(&pool->lease, *idp)->has_free, 1);
-	return true;
-}
-
-static int grant_all(struct grant *grant, uint32_t n_wanted, uint32_t ids[], bool is_new[], uint32_t *np)
-{
-	struct pool *pool = grant->pool;
-	int r;
-
-	*np = 0;
-	r = intent_reserve(&pool->ledger, LEASE_GRANTS_MAX * POOL_NOTES);
-	for (; !r && *np < n_wanted; ++*np) {
-		is_new[*np] = !grant_orphan(grant, &ids[*np]);
-		if (is_new[*np])
-			r = grant_new(grant, &ids[*np]);
-		if (r)
-			break;
-	}
-	return *np ? 0 : r;
+	return leased <= total / 2 || leased - (live < leased ? live : leased) <= total / IDLE_PART;
 }
 
 /*
- * Beyond half of the pool, slabs are granted only while most of their slots are live. Free slots in magazines of threads that want
- * other sizes now can be had by nobody else: many threads with many sizes would hold a small pool full of nothing.
- * Words are read for this at most a tenth of the time. Return: 0; POOL_E_FULL; POOL_E_SLOW
+ * Beyond half of the pool, new slabs are granted only while most of the slots there are live. Free slots in magazines of threads
+ * that want other sizes now can be had by nobody else: many threads with many sizes would hold a small pool full of nothing.
+ * Words are read for this at most a tenth of the time. Return: 0; POOL_E_FULL; POOL_E_SLOW; POOL_E_DESTROYED
  */
 static int judge_use(const struct grant *grant)
 {
@@ -501,9 +408,8 @@ static int judge_use(const struct grant *grant)
 	struct lease *lease = &pool->lease;
 	uint64_t begin = clock_ns(CLOCK_MONOTONIC), n_bytes;
 
-	if (pool->map.leased_bytes <= pool->map.total_bytes / 2)
-		return 0;
-	if (begin >= lease->count_end_ns + COUNT_REST_FACTOR * lease->count_ns) {
+	if (pool->map.leased_bytes > pool->map.total_bytes / 2 &&
+	    begin >= lease->count_end_ns + COUNT_REST_FACTOR * lease->count_ns) {
 		if (lease_is_large(pool) && !(grant->flags & POOL_MAY_BLOCK))
 			return POOL_E_SLOW;
 		(void)lease_count_live(pool, grant->flags & POOL_MAY_BLOCK, &n_bytes);
@@ -512,17 +418,42 @@ static int judge_use(const struct grant *grant)
 		if (pool->is_destroyed)
 			return POOL_E_DESTROYED;
 	}
-	return pool->map.leased_bytes - (lease->live_bytes < pool->map.leased_bytes ? lease->live_bytes
-										    : pool->map.leased_bytes) <=
-			       pool->map.total_bytes / IDLE_PART
-		       ? 0
-		       : POOL_E_FULL;
+	return is_used_well(pool) ? 0 : POOL_E_FULL;
+}
+
+/* Only the first of an answer may let go of the mutex: what was granted before it would be committed without the answer. */
+static int grant_one(struct grant *grant, bool is_first, uint32_t *idp, bool *is_newp)
+{
+	int r = slab_adopt(grant->member, grant->heap, grant->size_class, idp);
+
+	*is_newp = false;
+	if (r != POOL_E_FULL)
+		return r;
+	r = is_first ? judge_use(grant) : is_used_well(grant->pool) ? 0 : POOL_E_FULL;
+	if (!r) {
+		r = grant_new(grant, idp);
+		*is_newp = !r;
+	}
+	if (r == POOL_E_FULL && is_first)
+		r = slab_adopt_any(grant->member, grant->heap, grant->size_class, grant->flags, idp);
+	return r;
+}
+
+static int grant_all(struct grant *grant, uint32_t n_wanted, uint32_t ids[], bool is_new[], uint32_t *np)
+{
+	int r = intent_reserve(&grant->pool->ledger, LEASE_GRANTS_MAX * POOL_NOTES);
+
+	for (*np = 0; !r && *np < n_wanted; ++*np) {
+		r = grant_one(grant, !*np, &ids[*np], &is_new[*np]);
+		if (r)
+			break;
+	}
+	return *np ? 0 : r;
 }
 
 static int grant_locked(struct grant *grant, uint32_t n_wanted, uint32_t ids[], bool is_new[], uint32_t *np)
 {
 	struct pool *pool = grant->pool;
-	int r;
 
 	if (pool->is_destroyed)
 		return POOL_E_DESTROYED;
@@ -534,9 +465,6 @@ static int grant_locked(struct grant *grant, uint32_t n_wanted, uint32_t ids[], 
 	heap_note_request(pool, grant->heap);
 	if (!lease_is_sound(pool))
 		return POOL_E_FULL;
-	r = judge_use(grant);
-	if (r)
-		return r;
 	grant->most_bytes = pool->map.free_bytes / SLAB_PART;
 	return grant_all(grant, n_wanted, ids, is_new, np);
 }

@@ -69,19 +69,6 @@ static uint64_t recall_from(struct pool *pool, uint32_t *idp, struct step *step)
 	return n_bytes;
 }
 
-/* Whoever comes too early waits, and has what another's turn brought meanwhile. Return: whether somebody had one */
-static bool wait_for_turn(struct pool *pool, uint64_t due_ns)
-{
-	uint64_t seen = pool->lease.scan_end_ns;
-	struct timespec until = {.tv_sec = (time_t)(due_ns / 1000000000u), .tv_nsec = (long)(due_ns % 1000000000u)};
-
-	pool_unlock(pool);
-	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR)
-		;
-	pool_lock_after_others(pool);
-	return pool->lease.scan_end_ns != seen;
-}
-
 static uint64_t due_at(const struct lease *lease)
 {
 	uint64_t rest = lease->scan_ns * REST_FACTOR;
@@ -91,23 +78,26 @@ static uint64_t due_at(const struct lease *lease)
 	return lease->scan_end_ns + (rest < REST_MAX_NS ? rest : REST_MAX_NS);
 }
 
-int slab_recall_all(struct pool *pool, unsigned flags, bool *changedp)
+static void sleep_until(struct pool *pool, uint64_t due_ns)
+{
+	struct timespec until = {.tv_sec = (time_t)(due_ns / 1000000000u), .tv_nsec = (long)(due_ns % 1000000000u)};
+
+	pool_unlock(pool);
+	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR)
+		;
+	pool_lock_after_others(pool);
+}
+
+/* Return: bytes that are gaps again */
+static uint64_t scan(struct pool *pool, unsigned flags)
 {
 	struct lease *lease = &pool->lease;
-	uint64_t begin = clock_ns(CLOCK_MONOTONIC), n_bytes = 0, ns = 0;
+	uint64_t begin, n_bytes = 0, ns = 0;
 	uint32_t id = 0;
 	struct step step;
 
-	*changedp = false;
-	if (!lease->is_on || !pool->slab_records.n || !lease_is_sound(pool))
-		return 0;
-	if (!(flags & POOL_MAY_BLOCK) && (lease_is_large(pool) || begin < due_at(lease)))
-		return POOL_E_SLOW;
-	lease_raise_pressure(pool);
-	if (begin < due_at(lease) && wait_for_turn(pool, due_at(lease))) {
-		*changedp = true;
-		return 0;
-	}
+	lease->is_scanning = true;
+	lease->n_begun++;
 	while (!pool->is_destroyed && id < pool->slab_records.n_high) {
 		begin = clock_ns(CLOCK_MONOTONIC);
 		step = step_begin();
@@ -118,7 +108,39 @@ int slab_recall_all(struct pool *pool, unsigned flags, bool *changedp)
 	}
 	lease->scan_end_ns = clock_ns(CLOCK_MONOTONIC);
 	lease->scan_ns = ns;
-	*changedp = n_bytes > 0;
+	lease->is_scanning = false;
+	lease->n_ended++;
+	pthread_cond_broadcast(&pool->scan_ended);
+	return n_bytes;
+}
+
+/*
+ * One scan at a time, and a rest after each. Whoever comes meanwhile has what the next one brings, whoever's it is: one that had
+ * begun before may have passed what is empty since.
+ */
+int slab_recall_all(struct pool *pool, unsigned flags, bool *changedp)
+{
+	struct lease *lease = &pool->lease;
+	uint64_t mine = lease->n_begun + 1;
+
+	*changedp = false;
+	if (!lease->is_on || !pool->slab_records.n || !lease_is_sound(pool))
+		return 0;
+	if (!(flags & POOL_MAY_BLOCK) &&
+	    (lease_is_large(pool) || lease->is_scanning || clock_ns(CLOCK_MONOTONIC) < due_at(lease)))
+		return POOL_E_SLOW;
+	lease_raise_pressure(pool);
+	while (!pool->is_destroyed && lease->n_ended < mine) {
+		if (lease->is_scanning) {
+			pool_wait(pool, &pool->scan_ended);
+		} else if (clock_ns(CLOCK_MONOTONIC) < due_at(lease)) {
+			sleep_until(pool, due_at(lease));
+		} else {
+			*changedp = scan(pool, flags) > 0;
+			return 0;
+		}
+	}
+	*changedp = true; /* maybe */
 	return 0;
 }
 
@@ -135,13 +157,21 @@ void slab_recall_empty(struct pool *pool)
 			slab_recall(pool, lease->decay_at, false);
 }
 
+/* A hint: for what one step does not come to, memory is tried again when it is short, or in passing. */
 void pool_return_slabs(struct pool_member *member, size_t n, const uint32_t ids[])
 {
 	struct pool *pool = member->pool;
+	struct step step;
 
 	pool_lock(pool);
-	for (size_t i = 0; i < n && !pool->is_destroyed; i++)
+	step = step_begin();
+	for (size_t i = 0; i < n && !pool->is_destroyed; i++) {
+		if (i && ids[i] == ids[i - 1])
+			continue;
 		if (pool->lease.is_on && slab_exists(pool, ids[i]))
 			slab_recall(pool, ids[i], false);
+		if (step_is_over_now(&step))
+			break;
+	}
 	pool_unlock(pool);
 }

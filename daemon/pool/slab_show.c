@@ -135,7 +135,7 @@ uint64_t lease_count_live(struct pool *pool, bool may_hand_over, uint64_t *bytes
 
 	*bytesp = 0;
 	if (!lease->is_on || !pool->slab_records.n)
-		return lease->live_bytes = 0;
+		return lease->n_live = lease->live_bytes = 0;
 	if (reading.n_heaps)
 		reading.tallies = calloc(reading.n_heaps, sizeof(*reading.tallies));
 	for (uint32_t id = 0; id < pool->slab_records.n_high; id++) {
@@ -151,7 +151,18 @@ uint64_t lease_count_live(struct pool *pool, bool may_hand_over, uint64_t *bytes
 	if (reading.n_bytes > pool->map.leased_bytes) /* slabs were taken back meanwhile */
 		reading.n_bytes = pool->map.leased_bytes;
 	*bytesp = lease->live_bytes = reading.n_bytes;
-	return reading.n_live;
+	return lease->n_live = reading.n_live;
+}
+
+bool lease_has_live(struct pool *pool)
+{
+	uint16_t words[SLAB_SLOTS_MAX];
+	struct slab_count count;
+
+	for (uint32_t id = 0; pool->lease.is_on && id < pool->slab_records.n_high; id++)
+		if (slab_exists(pool, id) && slab_read(pool, id, words, &count) && count.n_live)
+			return true;
+	return false;
 }
 
 bool lease_is_large(const struct pool *pool)

@@ -205,10 +205,14 @@ struct pool_member *request_member(struct request *request, bool has_pool, uint6
 {
 	struct pool_member *member = has_pool ? session_member(request->session, pool) : NULL;
 
-	if (!member)
+	if (!member) {
 		*rp = refuse_member(request, has_pool, pool);
-	else
+	} else if (!(request->flags & DISPATCH_MAY_BLOCK) && pool_is_being_checked(member->pool)) {
+		*rp = DISPATCH_E_SLOW;
+		member = NULL;
+	} else {
 		member->call = (struct pool_call){.id = request->wire->id, .acked = request->wire->acked};
+	}
 	return member;
 }
 

@@ -3,6 +3,7 @@
 #include "tests/lib/test.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -185,6 +186,30 @@ static void test_directory_killed_while_it_was_made_is_made_again(void **state)
 	close(fd);
 }
 
+/* Before its magic is stored it has a length and a first page, at most; so has one whose first page was lost, and more. */
+static void test_directory_without_a_first_page_is_not_unmade(void **state)
+{
+	struct directory directory = make(), other;
+	int fd = dup(directory.ledger.fd);
+	off_t n_bytes = lseek(fd, 0, SEEK_END);
+
+	(void)state;
+	add(&directory, "somebody");
+	assert_int_equal(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096), 0);
+	assert_false(directory_is_unmade(fd));
+	assert_int_equal(directory_open(&other, fd), LEDGER_E_FOREIGN);
+	directory_close(&directory);
+	for (int is_backed = 0; is_backed < 2; is_backed++) {
+		assert_int_equal(ftruncate(fd, 0), 0);
+		assert_true(directory_is_unmade(fd));
+		assert_int_equal(ftruncate(fd, n_bytes), 0);
+		assert_int_equal(is_backed ? posix_fallocate(fd, 0, 3 * 4096) : 0, 0);
+		assert_true(directory_is_unmade(fd));
+	}
+	assert_int_equal(directory_open(&directory, fd), 0);
+	directory_close(&directory);
+}
+
 static void test_directory_foreign_or_damaged_is_refused_and_untouched(void **state)
 {
 	struct directory directory = make(), other;
@@ -249,6 +274,7 @@ int main(void)
 		cmocka_unit_test(test_directory_ring_keeps_the_last_answers),
 		cmocka_unit_test(test_directory_pool_and_answer_are_one),
 		cmocka_unit_test(test_directory_killed_while_it_was_made_is_made_again),
+		cmocka_unit_test(test_directory_without_a_first_page_is_not_unmade),
 		cmocka_unit_test(test_directory_foreign_or_damaged_is_refused_and_untouched),
 		cmocka_unit_test(test_directory_remembers_the_last_recoveries),
 	};

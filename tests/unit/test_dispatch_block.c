@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "dispatch_world.h"
+#include "pool/pool_internal.h"
 
 static void test_dispatch_requests_on_a_pool_need_membership(void **state)
 {
@@ -49,6 +50,28 @@ static void test_dispatch_alloc_and_free(void **state)
 	assert_int_equal(SAY(&client, FREE, free, Free, SET(pool, pool), SET(offset, offset)), -EALREADY);
 	assert_int_equal(SAY(&client, FREE, free, Free, SET(pool, pool), SET(offset, offset + 1)), -EFAULT);
 	assert_says(&client, "pool \"b\"");
+	client_close(&client);
+}
+
+/* Its mutex is held for long: a worker waits for that, no loop. */
+static void test_dispatch_of_a_pool_that_is_being_checked_is_slow(void **state)
+{
+	struct client client = client_greet(*state, 0);
+	uint64_t id = create(&client, "c", 1 << 20), offset = alloc(&client, id, 100);
+	struct pool *pool;
+
+	assert_int_equal(registry_find_id(client.bench->services.registry, id, &pool), 0);
+	atomic_store(&pool->is_being_checked, true);
+	assert_int_equal(SAY(&client, FREE, free, Free, SET(pool, id), SET(offset, offset)), 0);
+	assert_true(client.was_slow);
+	assert_int_equal(SAY(&client, OPEN_POOL, open_pool, OpenPool, SET(pool, id)), 0);
+	assert_true(client.was_slow);
+	atomic_store(&pool->is_being_checked, false);
+	assert_int_equal(SAY(&client, FREE, free, Free, SET(pool, id), SET(offset, offset)), -EALREADY);
+	assert_false(client.was_slow);
+	assert_int_equal(SAY(&client, CHECK, check, Check, SET(pool, id)), 0);
+	assert_false(pool_is_being_checked(pool));
+	pool_unref(pool);
 	client_close(&client);
 }
 
@@ -137,6 +160,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(requests_on_a_pool_need_membership),
 		TEST(alloc_and_free),
+		TEST(of_a_pool_that_is_being_checked_is_slow),
 		TEST(realloc_and_inspect),
 		TEST(batches),
 		TEST(names_and_holds),
