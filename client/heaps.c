@@ -166,6 +166,7 @@ static void forget(struct heaps *heaps)
 
 void heaps_close(struct heaps *heaps)
 {
+	uint32_t slot;
 	bool is_last;
 
 	if (!heaps)
@@ -175,15 +176,17 @@ void heaps_close(struct heaps *heaps)
 		return;
 	}
 	thread_lock();
+	slot = heaps->slot;
 	is_last = !--heaps->n_handles;
 	if (is_last) {
 		heaps->n_closers++;
-		thread_take_heaps(heaps->slot);
+		thread_take_heaps(slot);
 	}
 	thread_unlock();
+	thread_wait_outside(
+		slot); /* who got in by a handle looks at it until outside, also where others have handles */
 	if (!is_last)
 		return;
-	thread_wait_outside(heaps->slot);
 	thread_lock();
 	heaps->n_closers--;
 	if (!heaps->n_handles && !heaps->is_over) /* nobody has opened it again meanwhile, nor has the session ended */

@@ -17,8 +17,9 @@ static struct heap *_Atomic no_heaps[THREAD_SLOTS]; /* of threads that have none
 __thread struct thread thread_self __attribute__((tls_model("initial-exec"))) = {.heaps = no_heaps};
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* all below */
-static struct thread *threads;
-static void *tables;		    /* of ended threads, empty but for a link in slot 0 */
+static struct thread *threads;				  /* the latest first */
+static uint64_t n_threads;				  /* ever */
+static void *tables;					  /* of ended threads, empty but for a link in slot 0 */
 static uint8_t slots[THREAD_SLOTS]; /* in use; in a forked child also by its parent's handles, which find no heap there */
 static uint64_t registered;	    /* generation that has said so to membarrier(2) */
 static bool is_visible;		    /* with it, for other processes too */
@@ -116,6 +117,7 @@ static int begin_locked(uint64_t generation)
 		thread_self.heaps = table;
 	}
 	thread_self.generation = generation;
+	thread_self.number = ++n_threads;
 	thread_self.next = threads;
 	threads = &thread_self;
 	return 0;
@@ -176,21 +178,26 @@ void thread_take_heaps(uint32_t slot)
 		atomic_store(&thread->heaps[slot], NULL);
 }
 
-static bool somebody_is_in(uint32_t slot)
+/* Once is enough of each thread, or one that comes and goes might be waited for again and again. @leftp: the latest that is left */
+static bool somebody_is_in(uint32_t slot, uint64_t *leftp)
 {
-	bool found = false;
+	const struct thread *thread;
 
 	thread_lock();
-	for (struct thread *thread = threads; thread && !found; thread = thread->next)
-		found = atomic_load_explicit(&thread->running, memory_order_acquire) == slot;
+	for (thread = threads; thread; thread = thread->next)
+		if (thread->number <= *leftp && atomic_load_explicit(&thread->running, memory_order_acquire) == slot)
+			break;
+	*leftp = thread ? thread->number : 0;
 	thread_unlock();
-	return found;
+	return thread;
 }
 
 void thread_wait_outside(uint32_t slot)
 {
+	uint64_t left = UINT64_MAX;
+
 	(void)membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED); /* was registered: does not fail */
 	/* Nobody waits for anything while inside, so this is soon over. */
-	while (somebody_is_in(slot))
+	while (somebody_is_in(slot, &left))
 		sched_yield();
 }

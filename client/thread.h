@@ -23,6 +23,7 @@ struct thread {
 	struct heap *_Atomic *heaps; /* [THREAD_SLOTS]; by the mutex, but for looks by the thread itself */
 	_Atomic uint32_t running;    /* slot of the pool that it is in; 0: none */
 	uint64_t generation;	     /* of the process that knows it; 0: none does */
+	uint64_t number;	     /* in the order that they came */
 	struct thread *next;
 };
 
@@ -59,7 +60,7 @@ void thread_slot_give(uint32_t slot); /* with the lock */
 bool thread_is_visible(void);
 /** thread_take_heaps() - with the lock: empties @slot in every table */
 void thread_take_heaps(uint32_t slot);
-/** thread_wait_outside() - without the lock, after that: no thread is in @slot any more */
+/** thread_wait_outside() - without the lock: each thread that was in @slot has left it; after that, none is in it any more */
 void thread_wait_outside(uint32_t slot);
 /** thread_forget_all() - in a forked child, which has this thread alone */
 void thread_forget_all(void);
