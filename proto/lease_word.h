@@ -42,8 +42,8 @@ extern enum lease_rule lease_test_without;
 
 /*
  * What was done to a slot is seen by whoever gets its memory next, also if that was by way of the daemon: it reads the word that is
- * stored here, and answers another's request. A sanitizer knows nothing of the daemon; a test of threads with sessions of
- * their own defines this to tell it.
+ * stored here, and answers another's request; or it has had custody in between and stored C(0) itself. A sanitizer knows nothing of
+ * the daemon; a test of threads with sessions of their own defines these to tell it.
  */
 #ifdef __has_feature
 #if __has_feature(thread_sanitizer)
@@ -52,9 +52,12 @@ extern enum lease_rule lease_test_without;
 #endif
 #ifdef __SANITIZE_THREAD__
 void lease_was_given(void) __attribute__((weak));
+void lease_was_taken(void) __attribute__((weak));
 #define LEASE_GIVEN() (lease_was_given ? lease_was_given() : (void)0)
+#define LEASE_TAKEN() (lease_was_taken ? lease_was_taken() : (void)0)
 #else
 #define LEASE_GIVEN() ((void)0)
+#define LEASE_TAKEN() ((void)0)
 #endif
 
 /* ---- words ---- */
@@ -118,7 +121,10 @@ static inline bool lease_custody_take(_Atomic uint32_t *custody, uint32_t who)
 	uint32_t idle = LEASE_IDLE;
 
 	LEASE_STEP("custody take", custody);
-	return atomic_compare_exchange_strong_explicit(custody, &idle, who, memory_order_acquire, memory_order_relaxed);
+	if (!atomic_compare_exchange_strong_explicit(custody, &idle, who, memory_order_acquire, memory_order_relaxed))
+		return false;
+	LEASE_TAKEN();
+	return true;
 }
 
 /** lease_custody_break() - take it from @dead, a heap that has ended: the daemon only */

@@ -11,7 +11,7 @@
 
 static struct job *job_of(struct work *work)
 {
-	return (struct job *)((char *)work - offsetof(struct job, work));
+	return (void *)((char *)work - offsetof(struct job, work));
 }
 
 static void run(struct work *work)

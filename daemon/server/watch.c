@@ -145,7 +145,7 @@ void watch_unpark(struct watch *watch)
 
 static struct watch *watch_of(struct work *work)
 {
-	return (struct watch *)((char *)work - offsetof(struct watch, work));
+	return (void *)((char *)work - offsetof(struct watch, work));
 }
 
 static void run_end(struct work *work)

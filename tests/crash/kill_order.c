@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
  * What was done before a request was sent, or before a slot's word was given up, was done before the answer to any request that was
- * sent later: the daemon sees to that.
+ * sent later, and before custody that the daemon has had meanwhile is had again: the daemon sees to that.
  */
 #include <sys/socket.h>
 
@@ -25,6 +25,11 @@ ssize_t __wrap_send(int fd, const void *data, size_t n_bytes, int flags)
 void lease_was_given(void)
 {
 	__tsan_release(&order);
+}
+
+void lease_was_taken(void)
+{
+	__tsan_acquire(&order);
 }
 
 ssize_t __wrap_recvmsg(int fd, struct msghdr *message, int flags)
