@@ -164,6 +164,7 @@ static void test_full_shm_lets_in_who_frees(void **state)
 		assert_int_equal(stats.used, (uint64_t)(n - i) * BLOCK_BYTES);
 		if (!i)
 			assert_int_equal(mempool_free(theirs, offsets[0]), 0);
+		mempool_pool_close(theirs);
 	}
 	assert_int_equal(mempool_pool_destroy(others[2], "p", 0), 0);
 	for (unsigned i = 0; i < N_OTHERS; i++)
