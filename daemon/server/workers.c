@@ -8,36 +8,11 @@
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <utlist.h>
 
 #include "server/workers.h"
 
 #define SIZE_VARIABLE "UV_THREADPOOL_SIZE" /* libuv's name */
-
-/* ---- lists ---- */
-
-static void append(struct work_list *list, struct work *work)
-{
-	work->next = NULL;
-	work->prev = list->tail;
-	if (list->tail)
-		list->tail->next = work;
-	else
-		list->head = work;
-	list->tail = work;
-}
-
-static void drop(struct work_list *list, struct work *work)
-{
-	if (work->prev)
-		work->prev->next = work->next;
-	else
-		list->head = work->next;
-	if (work->next)
-		work->next->prev = work->prev;
-	else
-		list->tail = work->prev;
-	work->prev = work->next = NULL;
-}
 
 /* ---- turns; all under the mutex ---- */
 
@@ -46,7 +21,7 @@ static bool may_run(const struct workers *workers, const struct work *work)
 {
 	unsigned n_in_lane = 0, n_of_uid = 0;
 
-	for (const struct work *other = workers->running.head; other; other = other->next) {
+	for (const struct work *other = workers->running; other; other = other->next) {
 		n_in_lane += work->lane && other->lane == work->lane;
 		n_of_uid += other->uid == work->uid;
 	}
@@ -62,7 +37,7 @@ static void give_turns(struct workers *workers, uint64_t lane, uid_t uid)
 	bool has_lane = lane != 0, has_uid = true;
 	struct work *next;
 
-	for (struct work *work = workers->waiting.head; work && (has_lane || has_uid); work = next) {
+	for (struct work *work = workers->waiting; work && (has_lane || has_uid); work = next) {
 		bool is_in_lane = lane && work->lane == lane, is_of_uid = work->uid == uid;
 
 		next = work->next;
@@ -72,8 +47,8 @@ static void give_turns(struct workers *workers, uint64_t lane, uid_t uid)
 			continue;
 		has_lane &= !is_in_lane;
 		has_uid &= !is_of_uid;
-		drop(&workers->waiting, work);
-		append(&workers->running, work);
+		DL_DELETE(workers->waiting, work);
+		DL_APPEND(workers->running, work);
 		work->is_waiting = false;
 		mailbox_post(work->mailbox, &work->turn); /* @work may be done at once */
 	}
@@ -88,7 +63,7 @@ static void work_cb(uv_work_t *uv_work)
 
 	work->run(work);
 	pthread_mutex_lock(&workers->mutex);
-	drop(&workers->running, work);
+	DL_DELETE(workers->running, work);
 	give_turns(workers, work->lane, work->uid);
 	pthread_mutex_unlock(&workers->mutex);
 }
@@ -121,7 +96,10 @@ void workers_start(struct workers *workers, struct work *work)
 	work->turn.run = turn_came;
 	pthread_mutex_lock(&workers->mutex);
 	waits = work->is_waiting = !may_run(workers, work);
-	append(waits ? &workers->waiting : &workers->running, work);
+	if (waits)
+		DL_APPEND(workers->waiting, work);
+	else
+		DL_APPEND(workers->running, work);
 	pthread_mutex_unlock(&workers->mutex);
 	if (!waits)
 		queue(work);
@@ -135,7 +113,7 @@ bool workers_cancel(struct work *work)
 	pthread_mutex_lock(&workers->mutex);
 	was_waiting = work->is_waiting;
 	if (was_waiting)
-		drop(&workers->waiting, work);
+		DL_DELETE(workers->waiting, work);
 	work->is_waiting = false;
 	pthread_mutex_unlock(&workers->mutex);
 	return was_waiting;
@@ -162,6 +140,6 @@ int workers_init(struct workers *workers)
 
 void workers_deinit(struct workers *workers)
 {
-	assert(!workers->waiting.head && !workers->running.head);
+	assert(!workers->waiting && !workers->running);
 	pthread_mutex_destroy(&workers->mutex);
 }

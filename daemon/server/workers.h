@@ -33,13 +33,10 @@ struct work {			     /* embedded in what it is about, which lives until done() *
 	struct work *prev, *next; /* of those that wait, or run */
 };
 
-struct work_list {
-	struct work *head, *tail;
-};
-
 struct workers {
 	pthread_mutex_t mutex;
-	struct work_list waiting, running; /* mutex. Invariant: none that waits may run */
+	struct work *waiting,
+		*running; /* mutex; lists of utlist.h, in the order of their coming. Invariant: none that waits may run */
 	unsigned n_per_uid;
 };
 

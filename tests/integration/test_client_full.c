@@ -117,23 +117,35 @@ static void test_full_shm_does_not_touch_what_is_reserved(void **state)
 	mempool_pool_close(reserved);
 }
 
+/* Up to the last page, by somebody who is none of us. */
+static uint64_t fill_by_another(void)
+{
+	int fd = open("/dev/shm/somebody-else", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	uint64_t n_bytes = 0;
+
+	assert_true(fd >= 0);
+	while (!posix_fallocate(fd, (off_t)n_bytes, 4096))
+		n_bytes += 4096;
+	close(fd);
+	return n_bytes;
+}
+
+static void make_room_by_another(void)
+{
+	assert_int_equal(unlink("/dev/shm/somebody-else"), 0);
+}
+
 static void test_shm_filled_by_others_is_an_answer(void **state)
 {
 	static mempool_offset offsets[N_BLOCKS];
-	int fd = open("/dev/shm/somebody-else", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	uint64_t n_bytes = 0;
 	uint32_t n;
 
 	(void)state;
-	assert_true(fd >= 0);
 	make_pool(64u << 20, NULL);
-	while (!posix_fallocate(fd, (off_t)n_bytes, 4096))
-		n_bytes += 4096;
-	assert_true(n_bytes > SHM_BYTES / 2);
+	assert_true(fill_by_another() > SHM_BYTES / 2);
 	n = take_all(offsets);
 	assert_true(n <= 1);
-	close(fd);
-	assert_int_equal(unlink("/dev/shm/somebody-else"), 0);
+	make_room_by_another();
 	for (uint32_t i = n; i < SHM_BYTES / 4 / BLOCK_BYTES; i++)
 		assert_true(mempool_alloc(pool, BLOCK_BYTES));
 }
@@ -145,17 +157,12 @@ static void test_full_shm_lets_in_who_frees(void **state)
 	struct mempool_client *others[N_OTHERS] = {NULL};
 	struct mempool_pool *theirs;
 	struct mempool_stats stats;
-	int fd = open("/dev/shm/somebody-else", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	uint64_t n_bytes = 0;
 	uint32_t n;
 
 	(void)state;
-	assert_true(fd >= 0);
 	make_pool(64u << 20, NULL);
 	n = take_all(offsets);
-
-	while (!posix_fallocate(fd, (off_t)n_bytes, 4096))
-		n_bytes += 4096;
+	(void)fill_by_another();
 	for (unsigned i = 0; i < N_OTHERS; i++)
 		assert_int_equal(mempool_connect(&others[i], world.socket), 0);
 	for (unsigned i = 0; i < 2; i++) {
@@ -169,8 +176,7 @@ static void test_full_shm_lets_in_who_frees(void **state)
 	assert_int_equal(mempool_pool_destroy(others[2], "p", 0), 0);
 	for (unsigned i = 0; i < N_OTHERS; i++)
 		mempool_disconnect(others[i]);
-	close(fd);
-	assert_int_equal(unlink("/dev/shm/somebody-else"), 0);
+	make_room_by_another();
 	assert_int_equal(mempool_pool_create(client, "p", 1u << 20, NULL, &theirs), 0);
 	mempool_pool_close(theirs);
 }

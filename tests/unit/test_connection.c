@@ -459,7 +459,7 @@ static bool is_somebody_waiting(struct house *house)
 	bool is;
 
 	pthread_mutex_lock(&house->workers.mutex);
-	is = house->workers.waiting.head;
+	is = house->workers.waiting;
 	pthread_mutex_unlock(&house->workers.mutex);
 	return is;
 }
