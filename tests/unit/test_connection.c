@@ -447,10 +447,10 @@ static void test_connection_lost_is_away_and_goodbye_is_gone(void **state)
 	house_close(&house);
 }
 
-static void set_room(struct house *house, unsigned n_per_uid)
+static void set_workers(struct house *house, unsigned n)
 {
 	pthread_mutex_lock(&house->workers.mutex);
-	house->workers.n_per_uid = n_per_uid;
+	house->workers.n = n;
 	pthread_mutex_unlock(&house->workers.mutex);
 }
 
@@ -485,7 +485,7 @@ static void test_connection_lost_takes_its_waiting_job_along(void **state)
 	assert_int_equal(wire_hello(&wire), 0);
 	session = sessions_first(&house.sessions);
 	memcpy(token, session->token, sizeof(token));
-	set_room(&house, 0);
+	set_workers(&house, 0);
 	assert_int_equal(wire_send(&wire, &request), 0);
 	while (!is_somebody_waiting(&house))
 		sched_yield();
@@ -497,7 +497,7 @@ static void test_connection_lost_takes_its_waiting_job_along(void **state)
 	assert_int_equal(wire_send(&next, &again), 0); /* and waits in its turn, until the stop */
 	while (!is_somebody_waiting(&house))
 		sched_yield();
-	set_room(&house, 1); /* for the session's end; nothing looks at the job again */
+	set_workers(&house, 1); /* for the session's end; nothing looks at the job again */
 	wire_close(&wire);
 	house_close(&house);
 	wire_close(&next);
