@@ -243,11 +243,12 @@ int slab_adopt_any(struct pool_member *member, uint32_t heap, uint32_t size_clas
 uint64_t slab_recall(struct pool *pool, uint32_t id, bool takes_cached);
 /**
  * slab_recall_all() - memory is short: take back every slab that is empty
+ * @asker: whose request asks; NULL: nobody's
  * Lets go of the mutex between steps, and to wait for its turn, only with POOL_MAY_BLOCK; else POOL_E_SLOW if it is long
  * @changedp: out: whether there are new gaps
  * Return: 0; POOL_E_SLOW
  */
-int slab_recall_all(struct pool *pool, unsigned flags, bool *changedp) MUST_CHECK;
+int slab_recall_all(struct pool *pool, struct pool_member *asker, unsigned flags, bool *changedp) MUST_CHECK;
 
 /** slab_recall_empty() - in passing: orphans that are empty by now, for one step */
 void slab_recall_empty(struct pool *pool);

@@ -173,7 +173,7 @@ void pool_survey(struct pool *pool, bool if_empty)
 	if (!pool->is_destroyed && !if_empty)
 		lease_count_live(pool, true, &n_bytes);
 	if (!pool->is_destroyed && if_empty && has_no_block(pool)) {
-		r = slab_recall_all(pool, POOL_MAY_BLOCK, &changed);
+		r = slab_recall_all(pool, NULL, POOL_MAY_BLOCK, &changed);
 		assert(!r);
 		(void)r;
 	}

@@ -87,6 +87,7 @@ struct pool_holding {		  /* blocks of one owner */
 struct pool_call {	/* the request that a member is executing */
 	uint64_t id;	/* 0: none that will ever be asked for again */
 	uint64_t acked; /* answers to ids up to this have arrived */
+	uint64_t scan; /* after POOL_E_SLOW: number of the scan for empty slabs that answers it; 0: it waits for none */
 };
 
 struct pool_member { /* a session that has the pool open; made by pool_join(), gone after the last pool_leave_step() */

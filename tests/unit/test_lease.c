@@ -275,6 +275,33 @@ static void test_lease_recall_during_a_scan_has_the_next(void **state)
 	lease_world_deinit(&t);
 }
 
+/* However many stand in line for a worker: what is scanned after they came is scanned for all of them. */
+static void test_lease_recall_is_shared_by_those_in_line(void **state)
+{
+	struct lease_world t;
+	struct pool_block block;
+	uint64_t total;
+
+	(void)state;
+	lease_world_init(&t, 4u << 20, 0);
+	total = world_stats(t.pool).total;
+	client_alloc(&t, 2, 64);
+	t.pool->lease.is_scanning = true; /* so that who comes stands in line; it does not count for him */
+	t.pool->lease.n_begun++;
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(pool_alloc(t.members[i], total, 0, 0, &block), POOL_E_SLOW);
+	t.pool->lease.is_scanning = false;
+	t.pool->lease.n_ended++;
+	assert_int_equal(pool_alloc(t.members[0], total, 0, POOL_MAY_BLOCK, &block), POOL_E_FULL);
+	assert_int_equal(t.pool->lease.n_ended, 2);
+	assert_int_equal(pool_alloc(t.members[1], total, 0, POOL_MAY_BLOCK, &block), POOL_E_FULL);
+	assert_int_equal(t.pool->lease.n_ended, 2);
+	/* Another, which did not. */
+	assert_int_equal(pool_alloc(t.members[1], total, 0, POOL_MAY_BLOCK, &block), POOL_E_FULL);
+	assert_int_equal(t.pool->lease.n_ended, 3);
+	lease_world_deinit(&t);
+}
+
 static void test_lease_recall_leaves_cached_and_custody_alone(void **state)
 {
 	struct lease_world t;
@@ -778,6 +805,7 @@ int main(void)
 		cmocka_unit_test(test_lease_death_with_lifetime_pool_leaves_blocks),
 		cmocka_unit_test(test_lease_recall_gives_room_to_a_request),
 		cmocka_unit_test(test_lease_recall_during_a_scan_has_the_next),
+		cmocka_unit_test(test_lease_recall_is_shared_by_those_in_line),
 		cmocka_unit_test(test_lease_recall_leaves_cached_and_custody_alone),
 		cmocka_unit_test(test_lease_large_cached_block_is_taken_from_a_stopped_heap),
 		cmocka_unit_test(test_lease_orphans_are_leased_again_first),
