@@ -113,6 +113,7 @@ struct lease {
 
 	uint64_t alloc_total; /* slots: the most that were ever seen live or freed. No heap counts them: what is not freed is live */
 	uint64_t free_total;		 /* slots: of heaps that are no more, and by request */
+	uint64_t n_freed_before;	 /* lease_count_freed() before the last pool_survey() counted */
 	uint32_t decay_at;		 /* slabs before it were tried by the decay */
 	bool is_scanning;		 /* somebody tries all slabs, and lets go of the mutex in between */
 	uint64_t n_begun, n_ended;	 /* such scans */

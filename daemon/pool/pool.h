@@ -174,7 +174,8 @@ struct pool_warning { /* what a destroy or a session's end left behind, for log 
 
 /**
  * pool_survey() - what pool_destroy_with() needs to know and takes long to find out, in steps: whose slots are live, for its
- * warning; with @if_empty, empty slabs are taken back, so that it has only those to look through that may not be empty
+ * warning; with @if_empty, empty slabs are taken back, so that it has only those to look through that may not be empty, and if those
+ * are many, it only has to see that no slot was freed since
  */
 void pool_survey(struct pool *pool, bool if_empty);
 /**

@@ -628,6 +628,11 @@ static void test_lease_numbers_run_out(void **state)
 	lease_world_deinit(&t);
 }
 
+static void commit_nothing(void *arg)
+{
+	(void)arg;
+}
+
 /* What the survey has counted is told; whether a slot is live is looked at again, and what is only cached is nobody's. */
 static void test_lease_destroy_counts_slots(void **state)
 {
@@ -657,6 +662,41 @@ static void test_lease_destroy_counts_slots(void **state)
 		pool_unref(t.pool);
 		world_deinit(&t.world);
 	}
+}
+
+/* Nobody else may open any pool while this one is destroyed: words of a hundred thousand slots are not read then. */
+static void test_lease_destroy_of_a_large_pool_reads_no_words(void **state)
+{
+	struct pool_warning warning;
+	_Atomic uint16_t *word = NULL;
+	uint32_t ids[POOL_SLABS_MAX], n;
+	struct lease_world t;
+
+	(void)state;
+	lease_world_init(&t, 64u << 20, 0);
+	while (!lease_is_large(t.pool)) {
+		assert_int_equal(pool_lease_slabs(t.members[0], t.heaps[0], 0, POOL_SLABS_MAX, POOL_MAY_BLOCK, ids, &n),
+				 0);
+		for (uint32_t i = 0; i < n; i++) /* so that they cannot be taken back */
+			assert_true(lease_custody_take(&client_slab(&t, ids[i])->custody, t.heaps[0]));
+		word = client_word(&t, ids[0], 0);
+	}
+	lease_word_keep(word, lease_live_of(t.heaps[0]));
+	pool_survey(t.pool, true);
+	assert_int_equal(pool_destroy_with(t.pool, true, &warning, NULL, NULL), POOL_E_NOT_EMPTY);
+	lease_word_keep(word, LEASE_FREE);
+	pool_survey(t.pool, true);
+	lease_count(&client_heap(&t, 0)->n_free); /* a slot was live where the survey had been, or was not yet */
+	assert_int_equal(pool_destroy_with(t.pool, true, &warning, NULL, NULL), POOL_E_NOT_EMPTY);
+	pool_survey(t.pool, true);
+	lease_word_keep(word, 0); /* whoever reads that has found damage */
+	assert_int_equal(pool_destroy_with(t.pool, true, &warning, commit_nothing, NULL), 0);
+	assert_false(t.pool->lease.is_damaged);
+	for (int i = 0; i < N_CLIENTS; i++)
+		world_leave(t.members[i]);
+	munmap(t.map, t.map_bytes);
+	pool_unref(t.pool);
+	world_deinit(&t.world);
 }
 
 static void test_lease_restart_keeps_words(void **state)
@@ -821,6 +861,7 @@ int main(void)
 		cmocka_unit_test(test_lease_numbers_wait_for_heaps_that_do_not_tell),
 		cmocka_unit_test(test_lease_numbers_run_out),
 		cmocka_unit_test(test_lease_destroy_counts_slots),
+		cmocka_unit_test(test_lease_destroy_of_a_large_pool_reads_no_words),
 		cmocka_unit_test(test_lease_restart_keeps_words),
 		cmocka_unit_test(test_lease_stats_add_up),
 		cmocka_unit_test(test_lease_cells_tell_live_slots_from_idle_ones_and_gaps),
