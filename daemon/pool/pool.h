@@ -25,11 +25,13 @@
 #include "pool/segment.h"
 #include "proto/name.h"
 
-#define POOL_STEP_NS	   500000u /* half of the promised 1 ms: the last item of a step may overrun */
-#define POOL_FIRST	   4096u   /* offset of the first usable byte */
-#define POOL_GUARD_BYTES   16u	   /* before, and at least as much after, each block of a guarded pool */
+#define POOL_FIRST	   4096u /* offset of the first usable byte */
+#define POOL_GUARD_BYTES   16u	 /* before, and at least as much after, each block of a guarded pool */
 #define POOL_ALIGNMENT_MAX (2u << 20)
 #define POOL_SLOW_BYTES	   (1u << 20) /* backing more than this at once (110 us per MiB) is slow */
+#ifndef POOL_STEP_NS
+#define POOL_STEP_NS 500000u /* half of the promised 1 ms: the last item of a step may overrun */
+#endif
 
 enum pool_outcome {	 /* foreseen; the server's table turns them into status and sentence */
 	POOL_E_FULL = 1, /* no gap is large enough */

@@ -56,16 +56,15 @@ uint64_t slab_recall(struct pool *pool, uint32_t id, bool takes_cached)
 	return 0;
 }
 
+/* One at least. Return: bytes that are gaps again */
 static uint64_t recall_from(struct pool *pool, uint32_t *idp, struct step *step)
 {
 	uint64_t n_bytes = 0;
 
-	for (; *idp < pool->slab_records.n_high; ++*idp) {
+	do {
 		if (slab_exists(pool, *idp))
 			n_bytes += slab_recall(pool, *idp, true);
-		if (step_is_over_now(step))
-			break;
-	}
+	} while (++*idp < pool->slab_records.n_high && !step_is_over_now(step));
 	return n_bytes;
 }
 
@@ -162,13 +161,17 @@ void slab_recall_empty(struct pool *pool)
 {
 	struct lease *lease = &pool->lease;
 	struct step step = step_begin();
+	uint32_t id;
 
 	if (!lease->is_on || lease->decay_at >= pool->slab_records.n_high)
 		lease->decay_at = 0;
-	for (; lease->is_on && lease->decay_at < pool->slab_records.n_high && !step_is_over_now(&step);
-	     lease->decay_at++)
-		if (slab_exists(pool, lease->decay_at) && !slab_grantee(pool, lease->decay_at))
-			slab_recall(pool, lease->decay_at, false);
+	while (lease->is_on && lease->decay_at < pool->slab_records.n_high) {
+		id = lease->decay_at++;
+		if (slab_exists(pool, id) && !slab_grantee(pool, id))
+			slab_recall(pool, id, false);
+		if (step_is_over_now(&step))
+			break;
+	}
 }
 
 /* A hint: for what one step does not come to, memory is tried again when it is short, or in passing. */

@@ -28,7 +28,9 @@
 
 #define LINGER_MS    1000u	 /* for the last replies to be taken; simply picked */
 #define GATHER_BYTES (64u << 10) /* replies of one turn are sent when there are more; simply picked */
-#define TURN_NS	     1000000u	 /* others on the loop wait for so long a turn, and its last request; simply picked */
+#ifndef TURN_NS
+#define TURN_NS 1000000u /* others on the loop wait for so long a turn, and its last request; simply picked */
+#endif
 
 static uint64_t now_ms(const struct connection *connection)
 {

@@ -19,24 +19,24 @@ enum {
 };
 
 static const struct {
-	const char *name, *what, *unit;
+	const char *name, *what;
 } cases[] = {
-	{"pair", "64 B, allocated and freed", "ns"},
-	{"pair-fill", "the same, filled with 0xCC", "ns"},
-	{"mixed-1k", "one of 1000 replaced, 16 B to 1 KiB", "ns"},
-	{"mixed-1k-fill", "the same, filled with 0xCC", "ns"},
-	{"mixed-64k", "one of 1000 replaced, 16 B to 64 KiB", "ns"},
-	{"mixed-1k-two", "two at once, 16 B to 1 KiB", "ns"},
-	{"exchange", "two, 63 % of frees of the other's", "ns"},
-	{"hand-over", "one allocates 64 B, another frees", "ns"},
-	{"pools-64", "64 pools (or heaps) in turn, 64 B", "ns"},
-	{"take", "mempool_take() of the other's block", "ns"},
-	{"live-1000", "one of 1000 replaced, 64 B", "ns"},
-	{"live-10000", "one of 10,000", "ns"},
-	{"live-100000", "one of 100,000", "ns"},
-	{"live-1000000", "one of 1,000,000", "ns"},
-	{"memory-64", "bytes held per byte, 1,000,000 of 64 B", ""},
-	{"memory-churn", "the same, 16 B to 1 KiB after churn", ""},
+	{"pair", "64 B, allocated and freed"},
+	{"pair-fill", "the same, filled with 0xCC"},
+	{"mixed-1k", "one of 1000 replaced, 16 B to 1 KiB"},
+	{"mixed-1k-fill", "the same, filled with 0xCC"},
+	{"mixed-64k", "one of 1000 replaced, 16 B to 64 KiB"},
+	{"mixed-1k-two", "two at once, 16 B to 1 KiB"},
+	{"exchange", "two, 63 % of frees of the other's"},
+	{"hand-over", "one allocates 64 B, another frees"},
+	{"pools-64", "64 pools (or heaps) in turn, 64 B"},
+	{"take", "mempool_take() of the other's block"},
+	{"live-1000", "one of 1000 replaced, 64 B"},
+	{"live-10000", "one of 10,000"},
+	{"live-100000", "one of 100,000"},
+	{"live-1000000", "one of 1,000,000"},
+	{"memory-64", "bytes held per byte, 1,000,000 of 64 B"},
+	{"memory-churn", "the same, 16 B to 1 KiB after churn"},
 };
 
 static struct peer {
@@ -132,6 +132,23 @@ static void print_row(size_t c, unsigned n_rounds)
 	printf("\n");
 }
 
+static void expect_cases(int argc, char *argv[])
+{
+	for (int i = 1; i < argc; i++) {
+		size_t c = 0;
+
+		while (c < N_ELEMENTS(cases) && strcmp(argv[i], cases[c].name))
+			c++;
+		if (c < N_ELEMENTS(cases))
+			continue;
+		fprintf(stderr, "bench_peers: there is no case \"%s\". Cases are:", argv[i]);
+		for (c = 0; c < N_ELEMENTS(cases); c++)
+			fprintf(stderr, " %s", cases[c].name);
+		fprintf(stderr, "\n");
+		exit(2);
+	}
+}
+
 static bool is_asked(const char *name, int argc, char *argv[])
 {
 	for (int i = 1; i < argc; i++) {
@@ -188,6 +205,7 @@ int main(int argc, char *argv[])
 		fprintf(stderr, "bench_peers: BENCH_ROUNDS is from 1 to %d\n", N_ROUNDS_MAX);
 		return 2;
 	}
+	expect_cases(argc, argv);
 	look_for_peers();
 	atexit(end_daemon);
 	if (daemon_init(&own) || daemon_start(&own, NULL))

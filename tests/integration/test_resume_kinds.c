@@ -17,6 +17,11 @@
 enum {
 	N_SLABS = 8,
 	CLASS = 3, /* of slots of 64 bytes */
+	LEASED_MAX = 2 * N_SLABS,
+};
+
+struct leased { /* as the daemon lists it */
+	uint64_t offset, n_bytes, owner;
 };
 
 struct slabs {
@@ -249,19 +254,44 @@ static void set_first_word(const struct scene *scene, uint32_t id, uint16_t word
 	assert_int_equal(pwrite(scene->lease_fd, &word, sizeof(word), (off_t)at), sizeof(word));
 }
 
+/* The slabs of the pool, as b is told. A page ends early where the pool was held for long: on a busy machine, any may. */
+static size_t list_leased(struct scene *scene, struct leased list[LEASED_MAX], uint64_t *totalp)
+{
+	const Mempool__Wire__ListExtentsReply *reply;
+	uint64_t next = 0, hint = 0;
+	size_t n = 0;
+
+	do {
+		assert_int_equal(ASK(&scene->b, LIST_EXTENTS, list_extents, ListExtents, list_extents,
+				     HAS(pool, scene->pool), HAS(from, next), HAS(hint, hint)),
+				 0);
+		reply = scene->b.reply->list_extents;
+		for (size_t i = 0; i < reply->n_extents; i++) {
+			const Mempool__Wire__Extent *extent = reply->extents[i];
+
+			if (extent->state != MEMPOOL__WIRE__EXTENT_STATE__EXTENT_LEASED)
+				continue;
+			assert_true(n < LEASED_MAX);
+			list[n++] = (struct leased){extent->offset, extent->size, extent->owner};
+		}
+		next = reply->next;
+		hint = reply->hint;
+		*totalp = reply->total;
+	} while (next);
+	return n;
+}
+
 /* Return: the bytes of the one extent that the slab is, which is @session's */
-static uint64_t expect_slab(const struct scene *scene, const Mempool__Wire__ListExtentsReply *list, uint32_t id,
+static uint64_t expect_slab(const struct scene *scene, const struct leased list[], size_t n, uint32_t id,
 			    uint64_t session)
 {
 	uint64_t base = descriptor_of(scene, id).base, n_bytes = 0;
 
-	for (size_t i = 0; i < list->n_extents; i++) {
-		const Mempool__Wire__Extent *extent = list->extents[i];
-
-		if (extent->state != MEMPOOL__WIRE__EXTENT_STATE__EXTENT_LEASED || extent->offset != base)
+	for (size_t i = 0; i < n; i++) {
+		if (list[i].offset != base)
 			continue;
-		assert_int_equal(extent->owner, session);
-		n_bytes += extent->size;
+		assert_int_equal(list[i].owner, session);
+		n_bytes += list[i].n_bytes;
 	}
 	assert_true(n_bytes);
 	return n_bytes;
@@ -282,23 +312,18 @@ static void expect_slabs(struct scene *scene, unsigned n_live)
 {
 	const struct slabs *a = &scene->a_slabs, *b = &scene->b_slabs;
 	const Mempool__Wire__StatsReply *stats;
-	uint64_t n_bytes = 0, n = 0, total;
+	struct leased list[LEASED_MAX];
+	uint64_t n_bytes = 0, total;
+	size_t n;
 
 	expect_distinct(a, b);
 	expect_distinct(b, a);
-	do { /* a page ends early where the pool was held for too long: on a busy machine, any may */
-		assert_int_equal(
-			ASK(&scene->b, LIST_EXTENTS, list_extents, ListExtents, list_extents, HAS(pool, scene->pool)),
-			0);
-	} while (scene->b.reply->list_extents->next);
-	total = scene->b.reply->list_extents->total;
-	for (size_t i = 0; i < scene->b.reply->list_extents->n_extents; i++)
-		n += scene->b.reply->list_extents->extents[i]->state == MEMPOOL__WIRE__EXTENT_STATE__EXTENT_LEASED;
+	n = list_leased(scene, list, &total);
 	assert_int_equal(n, a->n + b->n);
 	for (size_t i = 0; i < a->n; i++)
-		n_bytes += expect_slab(scene, scene->b.reply->list_extents, a->ids[i], scene->a.session);
+		n_bytes += expect_slab(scene, list, n, a->ids[i], scene->a.session);
 	for (size_t i = 0; i < b->n; i++)
-		n_bytes += expect_slab(scene, scene->b.reply->list_extents, b->ids[i], scene->b.session);
+		n_bytes += expect_slab(scene, list, n, b->ids[i], scene->b.session);
 	assert_int_equal(ASK(&scene->b, STATS, stats, Stats, stats, HAS(pool, scene->pool)), 0);
 	stats = scene->b.reply->stats;
 	assert_int_equal(stats->allocations, scene->n_requested + n_live);

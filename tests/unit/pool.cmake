@@ -2,6 +2,10 @@ foreach(noun backing budget directory lease lease_hostile pool pool_block pool_m
     registry_lost registry_recover segment)
   mempool_test(test_${noun} SOURCES test_${noun}.c LIBS mempool_pool LABELS unit)
 endforeach()
+# Whatever is done in steps, whichever way it is cut.
+foreach(noun lease lease_hostile pool_picture)
+  mempool_test(test_${noun}_hasty SOURCES test_${noun}.c $<TARGET_OBJECTS:mempool_pool_hasty> LIBS mempool_pool LABELS unit)
+endforeach()
 foreach(call shm_open shm_unlink ftruncate posix_fallocate mmap)
   target_link_options(test_registry_kill PRIVATE -Wl,--wrap=${call})
 endforeach()

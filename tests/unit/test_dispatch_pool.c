@@ -153,6 +153,21 @@ static void test_dispatch_resize(void **state)
 	client_close(&client);
 }
 
+/* On a busy machine a page may end after any extent. */
+static void expect_whole_list(struct client *client, uint64_t pool, uint64_t n_bytes)
+{
+	uint64_t next = 0, total = 0;
+
+	do {
+		assert_int_equal(SAY(client, LIST_EXTENTS, list_extents, ListExtents, SET(pool, pool), SET(from, next)),
+				 0);
+		for (size_t i = 0; i < client->reply->list_extents->n_extents; i++)
+			total += client->reply->list_extents->extents[i]->size;
+		next = client->reply->list_extents->next;
+	} while (next);
+	assert_int_equal(total, n_bytes);
+}
+
 static void test_dispatch_shows_a_pool(void **state)
 {
 	struct client client = client_greet(*state, 0);
@@ -178,12 +193,7 @@ static void test_dispatch_shows_a_pool(void **state)
 	for (size_t i = 0; i < 16384; i++)
 		total += client.reply->visualize->cell_used[i];
 	assert_int_equal(total, client.reply->visualize->stats->used);
-	assert_int_equal(SAY(&client, LIST_EXTENTS, list_extents, ListExtents, SET(pool, pool)), 0);
-	total = 0;
-	for (size_t i = 0; i < client.reply->list_extents->n_extents; i++)
-		total += client.reply->list_extents->extents[i]->size;
-	assert_int_equal(total, 1 << 20);
-	assert_int_equal(client.reply->list_extents->next, 0);
+	expect_whole_list(&client, pool, 1 << 20);
 	assert_int_equal(SAY(&client, CHECK, check, Check, SET(pool, pool)), 0);
 	assert_int_equal(client.reply->check->n_faults, 0);
 	client_close(&client);
