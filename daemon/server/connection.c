@@ -424,7 +424,7 @@ static void serve(struct connection *connection, const uint8_t *data, size_t n_b
 	uint32_t n_frame;
 	size_t n_done;
 
-	n_done = take_frames(connection, data, n_bytes, begin_ns + (left_ns < TURN_NS ? left_ns : TURN_NS), &n_frame);
+	n_done = take_frames(connection, data, n_bytes, begin_ns + (left_ns > TURN_NS ? TURN_NS : left_ns), &n_frame);
 	if (n_done) /* a new frame has a new deadline */
 		connection->frame_deadline = 0;
 	if (!connection->is_closing && !connection->is_finishing &&
