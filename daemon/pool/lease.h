@@ -118,7 +118,7 @@ struct lease {
 	bool is_scanning;		 /* somebody tries all slabs, and lets go of the mutex in between */
 	uint64_t n_begun, n_ended;	 /* such scans */
 	uint64_t scan_end_ns, scan_ns;	 /* CLOCK_MONOTONIC: when all slabs were last tried, and how long that took; */
-	uint64_t count_end_ns, count_ns; /* and when all words were last read for a grant */
+	uint64_t count_end_ns, count_ns; /* and when all words were last read for a grant, or a sentence */
 
 	struct { /* slots whose word is C(0) once the operation is committed */
 		uint32_t id, slot;
@@ -267,6 +267,10 @@ struct slab_count {
 bool slab_read(struct pool *pool, uint32_t id, uint16_t words[], struct slab_count *countp);
 /** lease_count_live() - reads all words, in steps if @may_hand_over; sets lease.n_live, live_bytes. Return: live slots; *bytesp: theirs */
 uint64_t lease_count_live(struct pool *pool, bool may_hand_over, uint64_t *bytesp);
+/** lease_count_lately() - the same, if that was not done a moment ago, for figures that need not be of now */
+void lease_count_lately(struct pool *pool, bool may_hand_over);
+/** lease_count_is_due() - lease_count_lately() will read */
+bool lease_count_is_due(const struct pool *pool);
 /** lease_has_live() - whether a slot is live at this moment; reads until it finds one */
 bool lease_has_live(struct pool *pool);
 /** lease_is_large() - reading all words takes long: off the loop */

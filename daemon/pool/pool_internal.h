@@ -500,6 +500,8 @@ uint64_t reclaim(struct pool *pool, uint64_t except, uint64_t wanted);
 
 /* ---- picture.c ---- */
 
+/** backed_bytes() - of the data segment, by the kernel's word */
+uint64_t backed_bytes(const struct pool *pool);
 uint32_t top_holders(struct pool *pool, struct pool_holder holders[], uint32_t n_max); /* under the mutex */
 /** top_cacher() - takes the mutex. Return: bytes in all magazines, when words were last read; @topp: whose has most of it */
 uint64_t top_cacher(struct pool *pool, struct pool_holder *topp);

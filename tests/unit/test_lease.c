@@ -699,6 +699,32 @@ static void test_lease_destroy_of_a_large_pool_reads_no_words(void **state)
 	world_deinit(&t.world);
 }
 
+/* Of many who are refused, most are told figures of a moment ago. */
+static void test_lease_words_of_a_large_pool_are_not_read_for_each_sentence(void **state)
+{
+	uint32_t ids[POOL_SLABS_MAX], n;
+	struct lease_world t;
+	char sentence[640];
+
+	(void)state;
+	lease_world_init(&t, 64u << 20, 0);
+	while (!lease_is_large(t.pool))
+		assert_int_equal(pool_lease_slabs(t.members[0], t.heaps[0], 0, POOL_SLABS_MAX, POOL_MAY_BLOCK, ids, &n),
+				 0);
+	pool_explain_full(t.pool, POOL_E_FULL, 1, 0, sentence, sizeof(sentence));
+	assert_non_null(strstr(sentence, "idle in slabs"));
+	lease_word_keep(client_word(&t, ids[0], 0), 0); /* whoever reads that has found damage */
+	t.pool->lease.count_ns =
+		t.pool->lease.count_end_ns; /* as if it had taken so long that it is not due for days */
+	pool_explain_full(t.pool, POOL_E_FULL, 1, 0, sentence, sizeof(sentence));
+	assert_non_null(strstr(sentence, "idle in slabs"));
+	assert_false(t.pool->lease.is_damaged);
+	t.pool->lease.count_ns = 0;
+	pool_explain_full(t.pool, POOL_E_FULL, 1, 0, sentence, sizeof(sentence));
+	assert_true(t.pool->lease.is_damaged);
+	lease_world_deinit(&t);
+}
+
 static void test_lease_restart_keeps_words(void **state)
 {
 	struct lease_world t;
@@ -862,6 +888,7 @@ int main(void)
 		cmocka_unit_test(test_lease_numbers_run_out),
 		cmocka_unit_test(test_lease_destroy_counts_slots),
 		cmocka_unit_test(test_lease_destroy_of_a_large_pool_reads_no_words),
+		cmocka_unit_test(test_lease_words_of_a_large_pool_are_not_read_for_each_sentence),
 		cmocka_unit_test(test_lease_restart_keeps_words),
 		cmocka_unit_test(test_lease_stats_add_up),
 		cmocka_unit_test(test_lease_cells_tell_live_slots_from_idle_ones_and_gaps),
