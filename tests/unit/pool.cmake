@@ -27,7 +27,7 @@ if(MEMPOOL_SANITIZE)
 endif()
 mempool_test(test_explore SOURCES ${explore_sources} LIBS mempool_pool_steps LABELS ${explore_labels} TIMEOUT 3600 COST 70)
 foreach(call malloc calloc realloc free shm_open shm_unlink fchmod close ftruncate fstat mmap munmap madvise posix_fallocate
-    fallocate pread getrandom time clock_gettime lease_guard_map lease_guard_unmap lease_guard_was_hit)
+    fallocate pread getrandom time clock_gettime geteuid lease_guard_map lease_guard_unmap lease_guard_was_hit)
   target_link_options(test_explore PRIVATE -Wl,--wrap=${call})
 endforeach()
 
