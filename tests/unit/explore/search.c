@@ -285,6 +285,9 @@ static void take(uint8_t option)
 	if (kind == KILL) {
 		n_kills--;
 		actors[actor].is_dead = true;
+		actors[actor].is_in_operation = false;
+		actors[actor].is_ready = NULL;
+		actors[actor].history = 0; /* nobody will act on what it knew */
 		truth_dies(actor);
 		return;
 	}
