@@ -360,7 +360,8 @@ void lease_test_step(const char *what, const volatile void *at)
 		printf("    %c %s %x\n", 'A' + (int)(me - actors), what, (unsigned)value_of(me));
 	if (me->is_killed_daemon) {
 		me->is_killed_daemon = false;
-		FORGET_STACK(me->stack); /* the sanitizer clears that of the thread at a longjmp() */
+		me->history = mix(me->history, CRASH); /* else two points where it was killed would look like one */
+		FORGET_STACK(me->stack);	       /* the sanitizer clears that of the thread at a longjmp() */
 		longjmp(me->place, 1);
 	}
 }
