@@ -212,8 +212,8 @@ static bool swap_cached(const struct heap *heap, uint32_t size_class, const stru
 {
 	struct lease_place place;
 
-	if (lease_map_find(&heap->map, slot->offset, &place) || place.word != slot->word ||
-	    place.size_class != size_class)
+	if (LEASE_RULE(LARGE_BY_PLACE) && (lease_map_find(&heap->map, slot->offset, &place) ||
+					   place.word != slot->word || place.size_class != size_class))
 		return false;
 	return lease_word_swap(slot->word, heap->cached, to);
 }
