@@ -19,7 +19,7 @@ mempool_test(test_lease_model SOURCES test_lease_model.c LIBS mempool_pool_steps
 
 # Every interleaving of small scenarios over the code of both sides. The calls that get memory are the test's, so that all can be put back.
 set(explore_sources explore/scenarios.c explore/truth.c explore/search.c explore/memory.c explore/daemon.c explore/heaps.c
-  ${PROJECT_SOURCE_DIR}/client/heap.c ${PROJECT_SOURCE_DIR}/client/lease_map.c)
+  ${PROJECT_SOURCE_DIR}/client/heap.c ${PROJECT_SOURCE_DIR}/client/shelf.c ${PROJECT_SOURCE_DIR}/client/lease_map.c)
 # Under a sanitizer it takes many minutes.
 set(explore_labels unit)
 if(MEMPOOL_SANITIZE)
