@@ -9,3 +9,4 @@ target_link_options(test_client_end PRIVATE -Wl,--wrap=mapping_open,--wrap=strea
 set(heap_sources ${PROJECT_SOURCE_DIR}/client/heap.c ${PROJECT_SOURCE_DIR}/client/shelf.c ${PROJECT_SOURCE_DIR}/client/lease_map.c
   ${PROJECT_SOURCE_DIR}/tests/lib/grantor.c)
 mempool_test(test_heap SOURCES test_heap.c ${heap_sources} LIBS mempool_flags LABELS unit concurrent)
+mempool_test(test_shelf SOURCES test_shelf.c ${heap_sources} LIBS mempool_flags LABELS unit)

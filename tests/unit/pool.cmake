@@ -1,12 +1,14 @@
 foreach(noun backing budget directory lease lease_hostile pool pool_block pool_model pool_picture quota recover registry registry_kill
-    registry_lost registry_recover segment)
+    registry_lost registry_recover segment slab_orphan)
   mempool_test(test_${noun} SOURCES test_${noun}.c LIBS mempool_pool LABELS unit)
 endforeach()
 foreach(call shm_open shm_unlink ftruncate posix_fallocate mmap)
   target_link_options(test_registry_kill PRIVATE -Wl,--wrap=${call})
 endforeach()
 mempool_test(test_pool_fault SOURCES test_pool_fault.c LIBS mempool_pool mempool_fault LABELS unit)
-mempool_test(test_pool_threads SOURCES test_pool_threads.c LIBS mempool_pool LABELS unit concurrent)
+foreach(noun pool_threads slab_recall)
+  mempool_test(test_${noun} SOURCES test_${noun}.c LIBS mempool_pool LABELS unit concurrent)
+endforeach()
 
 # The pool's code once more, so that each access to the lease segment calls the test: it can kill the daemon there.
 get_target_property(pool_sources mempool_pool SOURCES)
