@@ -1,7 +1,7 @@
 #pragma once
 // SPDX-License-Identifier: MIT
 /*
- * util - the few words that every layer uses: scope cleanup, checked sizes, powers of two, plurals
+ * util - the few words that every layer uses: scope cleanup, holders, checked sizes, powers of two, plurals
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -11,6 +11,8 @@
 #define MUST_CHECK     __attribute__((warn_unused_result))
 #define PRINTF(fmt, a) __attribute__((format(printf, fmt, a)))
 #define N_ELEMENTS(a)  (sizeof(a) / sizeof((a)[0]))
+/* The @type whose @field @at points to. */
+#define HOLDER_OF(at, type, field) ((type *)(void *)((char *)(at)-offsetof(type, field)))
 
 /** plural() - what a noun ends with behind @n */
 static inline const char *plural(uint64_t n)

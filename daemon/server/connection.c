@@ -560,7 +560,7 @@ void connection_job_done(struct connection *connection, struct job *job)
 
 static int begun(struct peer *peer)
 {
-	struct connection *connection = (void *)((char *)peer - offsetof(struct connection, peer));
+	struct connection *connection = HOLDER_OF(peer, struct connection, peer);
 	int r;
 
 	r = watch_start(&connection->watch, connection, peer->session);
@@ -575,7 +575,7 @@ static int begun(struct peer *peer)
 /* The Hello of a session: whether it may be carried on, here and now. */
 static int resume(struct peer *peer, struct session *session, void *home)
 {
-	struct connection *connection = (void *)((char *)peer - offsetof(struct connection, peer));
+	struct connection *connection = HOLDER_OF(peer, struct connection, peer);
 	struct loop *loop = home;
 	int r;
 

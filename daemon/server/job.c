@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 #include <errno.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,7 +10,7 @@
 
 static struct job *job_of(struct work *work)
 {
-	return (void *)((char *)work - offsetof(struct job, work));
+	return HOLDER_OF(work, struct job, work);
 }
 
 static void run(struct work *work)

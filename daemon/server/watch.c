@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <errno.h>
 #include <poll.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -145,7 +144,7 @@ void watch_unpark(struct watch *watch)
 
 static struct watch *watch_of(struct work *work)
 {
-	return (void *)((char *)work - offsetof(struct watch, work));
+	return HOLDER_OF(work, struct watch, work);
 }
 
 static void run_end(struct work *work)
