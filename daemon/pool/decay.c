@@ -83,14 +83,19 @@ static void plan_next_walk(struct pool *pool, uint64_t now)
 	pool->decay_at_ms = next > earliest ? next : earliest;
 }
 
-static uint64_t decay_locked(struct pool *pool)
+static uint64_t due_in(const struct pool *pool, uint64_t now)
 {
-	uint64_t now = now_ms();
-
 	if (!pool->decay_pending || pool->is_destroyed || pool->env->decay_ms == UINT64_MAX)
 		return UINT64_MAX;
-	if (now < pool->decay_at_ms)
-		return pool->decay_at_ms - now;
+	return now < pool->decay_at_ms ? pool->decay_at_ms - now : 0;
+}
+
+static uint64_t decay_locked(struct pool *pool)
+{
+	uint64_t now = now_ms(), in_ms = due_in(pool, now);
+
+	if (in_ms)
+		return in_ms;
 	if (!pool->decay_walking) {
 		slab_recall_empty(pool);
 		cursor_begin(pool, &pool->decay_cursor, POOL_FIRST, POOL_NONE);
@@ -103,9 +108,17 @@ static uint64_t decay_locked(struct pool *pool)
 	cursor_end(pool, &pool->decay_cursor);
 	pool->decay_walking = false;
 	plan_next_walk(pool, now);
-	if (!pool->decay_pending)
-		return UINT64_MAX;
-	return pool->decay_at_ms > now ? pool->decay_at_ms - now : 0;
+	return due_in(pool, now);
+}
+
+uint64_t pool_decay_in(struct pool *pool)
+{
+	uint64_t ms;
+
+	pool_lock(pool);
+	ms = due_in(pool, now_ms());
+	pool_unlock(pool);
+	return ms;
 }
 
 uint64_t pool_decay_step(struct pool *pool)

@@ -415,3 +415,5 @@ void pool_explain_full(struct pool *pool, int outcome, uint64_t size, uint64_t a
 
 /** pool_decay_step() - punch large gaps that are old enough, one step; off the loop. Return: ms until there is more to do; 0 = now; UINT64_MAX = nothing */
 uint64_t pool_decay_step(struct pool *pool);
+/** pool_decay_in() - Return: as pool_decay_step(), which does nothing before */
+uint64_t pool_decay_in(struct pool *pool);

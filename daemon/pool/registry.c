@@ -625,16 +625,26 @@ static struct pool *next_pool(struct registry *registry, uint64_t after)
 	return pool;
 }
 
-uint64_t registry_decay_step(struct registry *registry)
+static uint64_t earliest_of(struct registry *registry, uint64_t (*ask)(struct pool *pool))
 {
 	uint64_t earliest = UINT64_MAX, ms, after = 0;
 	struct pool *pool;
 
 	while ((pool = next_pool(registry, after))) {
-		ms = pool_decay_step(pool);
+		ms = ask(pool);
 		earliest = ms < earliest ? ms : earliest;
 		after = pool_id(pool);
 		pool_unref(pool);
 	}
 	return earliest;
+}
+
+uint64_t registry_decay_step(struct registry *registry)
+{
+	return earliest_of(registry, pool_decay_step);
+}
+
+uint64_t registry_decay_in(struct registry *registry)
+{
+	return earliest_of(registry, pool_decay_in);
 }

@@ -110,3 +110,5 @@ void registry_suggest(struct registry *registry, const void *name, size_t n_name
 		      char out[static NAME_BYTES_MAX + 1]);
 /** registry_decay_step() - one step of every pool that wants it; off the loop. Return: as pool_decay_step(), the earliest */
 uint64_t registry_decay_step(struct registry *registry);
+/** registry_decay_in() - Return: as pool_decay_in(), the earliest */
+uint64_t registry_decay_in(struct registry *registry);

@@ -2,9 +2,11 @@
 #include <stdint.h>
 
 #include "server/decay.h"
+#include "server/workers.h"
 
 static void timer_cb(uv_timer_t *timer);
 
+/* The first job starts all of libuv's threads, so there is one only when something is due. */
 static void plan(struct decay *decay, uint64_t in_ms)
 {
 	if (in_ms != UINT64_MAX && !decay->is_stopped)
@@ -25,40 +27,38 @@ static void after_work_cb(uv_work_t *work, int status)
 
 	(void)status; /* nobody cancels it */
 	decay->is_running = decay->is_wanted = false;
-	plan(decay, was_wanted ? 0 : decay->next_ms);
-}
-
-static void run(struct decay *decay)
-{
-	if (decay->is_running) {
-		decay->is_wanted = true;
-		return;
-	}
-	decay->is_running = true;
-	decay->work.data = decay;
-	uv_queue_work(decay->async.loop, &decay->work, work_cb, after_work_cb); /* fails for a missing callback only */
+	plan(decay, was_wanted ? registry_decay_in(decay->registry) : decay->next_ms);
 }
 
 static void timer_cb(uv_timer_t *timer)
 {
 	struct decay *decay = timer->data;
+	sigset_t before;
 
-	run(decay);
+	decay->is_running = true;
+	decay->work.data = decay;
+	workers_mask_signals(&before);
+	uv_queue_work(decay->async.loop, &decay->work, work_cb, after_work_cb); /* fails for a missing callback only */
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 void decay_start(struct decay *decay, struct registry *registry)
 {
 	decay->registry = registry;
-	run(decay);
+	plan(decay, registry_decay_in(registry));
 }
 
-/* What became a gap now is not due yet: the step says when it is. */
+/* What became a gap now is due after all that is planned already. */
 static void wanted_cb(uv_async_t *async)
 {
 	struct decay *decay = async->data;
 
-	if (decay->registry && !decay->is_stopped && !uv_is_active((uv_handle_t *)&decay->timer))
-		run(decay);
+	if (!decay->registry || decay->is_stopped || uv_is_active((uv_handle_t *)&decay->timer))
+		return; /* once stopped, there may be no registry any more */
+	if (decay->is_running)
+		decay->is_wanted = true;
+	else
+		plan(decay, registry_decay_in(decay->registry));
 }
 
 void decay_wanted(void *arg)

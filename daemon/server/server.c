@@ -242,19 +242,12 @@ static int start_acceptor(struct server *server)
 	return r;
 }
 
-/*
- * Threads inherit the mask of signals, and libuv's pool is made by the first job: so all of it happens here, with
- * everything blocked, and signals come to the main thread alone. But for a fault, which is the thread's own: blocked, it would end the
- * process instead of being mended (pool/lease_guard.c).
- */
 static int start_threads(struct server *server)
 {
-	sigset_t all, before;
+	sigset_t before;
 	int r;
 
-	sigfillset(&all);
-	sigdelset(&all, SIGBUS);
-	pthread_sigmask(SIG_BLOCK, &all, &before);
+	workers_mask_signals(&before);
 	decay_start(&server->decay, server->registry);
 	r = start_loops(server);
 	r = r ? r : deal_sessions(server);

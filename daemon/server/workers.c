@@ -131,6 +131,16 @@ void workers_set_up(void)
 	(void)setenv(SIZE_VARIABLE, size, 0); /* without memory for it there are libuv's 4 */
 }
 
+/* But for a fault, which is the thread's own: blocked, it would end the process instead of being mended (pool/lease_guard.c). */
+void workers_mask_signals(sigset_t *before)
+{
+	sigset_t all;
+
+	sigfillset(&all);
+	sigdelset(&all, SIGBUS);
+	pthread_sigmask(SIG_BLOCK, &all, before);
+}
+
 int workers_init(struct workers *workers)
 {
 	const char *size = getenv(SIZE_VARIABLE);

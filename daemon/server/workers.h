@@ -10,6 +10,7 @@
  * Threads: everything on the loop's thread of the work but for run(), which is a worker's. Its mutex is above the mailboxes'.
  */
 #include <pthread.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <sys/types.h>
 #include <uv.h>
@@ -43,6 +44,11 @@ struct workers {
 
 /** workers_set_up() - have libuv start WORKERS_N threads, unless the environment says otherwise. Before its first work */
 void workers_set_up(void);
+/**
+ * workers_mask_signals() - until @before is set again: what is started now, libuv's threads by the first work among it, inherits a mask
+ * under which signals come to the main thread alone
+ */
+void workers_mask_signals(sigset_t *before);
 /** workers_init() - Return: 0, -errno */
 int workers_init(struct workers *workers) MUST_CHECK;
 /** workers_deinit() - when no work is there */

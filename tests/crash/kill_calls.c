@@ -48,6 +48,7 @@ struct kind {
 
 static struct daemon daemon_;
 static struct shared *shared;
+static const char *const daemon_args[] = {"--log-level", "debug", NULL}; /* it says why a session ends */
 
 static _Noreturn void fail(struct us *us, const char *what)
 {
@@ -519,7 +520,7 @@ static int kill_daemon_at(const struct kind *kind, pid_t pid, unsigned n)
 	if (r) {
 		trace_kill(&trace);
 		daemon_kill(&daemon_);
-		if (daemon_start(&daemon_, NULL))
+		if (daemon_start(&daemon_, daemon_args))
 			return -1;
 	} else {
 		trace_end(&trace);
@@ -664,7 +665,7 @@ int main(int argc, char *argv[])
 	if (shared == MAP_FAILED || daemon_init(&daemon_))
 		return 1;
 	daemon_.keeps = true;
-	r = daemon_start(&daemon_, NULL) || make_pool() ? -1 : 0;
+	r = daemon_start(&daemon_, daemon_args) || make_pool() ? -1 : 0;
 	printf("the %s killed before and after each system call of its own during:", argv[1]);
 	for (size_t i = 0; !r && i < N_ELEMENTS(kinds); i++) {
 		unsigned n = 0;
@@ -679,8 +680,10 @@ int main(int argc, char *argv[])
 	printf("; %u in all\n", n_all);
 	if (!r && daemon_stop(&daemon_))
 		r = -1;
-	if (r)
+	if (r) {
+		daemon_print_log(&daemon_);
 		fprintf(stderr, "FAILED\n");
+	}
 	daemon_deinit(&daemon_);
 	return r ? 1 : 0;
 }

@@ -23,6 +23,11 @@
 
 #define N_BLOCKS  200
 #define STOPS_MAX 20000
+#ifdef MEMPOOL_TEST_SLOW /* what each stop leaves the other builds prove; here: what is found is read without an error */
+#define STRIDE 4u
+#else
+#define STRIDE 1u
+#endif
 
 struct block {
 	uint64_t offset;
@@ -408,7 +413,7 @@ static int test_recovery(void)
 		return failed(shared->failure, 0);
 	daemon_kill(&daemon_);
 	r = measure(&first, &last);
-	for (unsigned n = first; !r && n <= last; n++, n_done++) {
+	for (unsigned n = first; !r && n <= last; n += STRIDE, n_done++) {
 		r = n_done % 8 ? 0 : breathe(client);
 		if (!r)
 			r = kill_recovery_at(n);
@@ -419,7 +424,8 @@ static int test_recovery(void)
 		r = daemon_start(&daemon_, NULL) || look_again(client) || audit(session_of(client), shared->used) ? -1
 														  : 0;
 	if (!r)
-		printf("recovery killed before and after each of its system calls: %u times\n", n_done);
+		printf("recovery killed at %u of %u stops before and after its system calls\n", n_done,
+		       last - first + 1);
 	end(client);
 	return r;
 }

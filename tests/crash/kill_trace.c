@@ -3,11 +3,13 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <linux/futex.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -46,15 +48,52 @@ int trace_begin(struct trace *trace, pid_t pid)
 			trace_end(trace);
 			return r;
 		}
+		trace->is_in_private[trace->n] = true; /* it sleeps in one, goes in again, and has done nothing */
 		trace->tids[trace->n++] = tid;
 	}
 	closedir(dir);
 	return 0;
 }
 
-/* Return: 1 a stop that counts, and the thread is stopped; 0 none; -ESRCH the whole process has ended */
-static int look_at(struct trace *trace, pid_t tid)
+/* Nobody else can tell whether one of these was made, when the process that may have made it is dead. */
+static bool is_private(uint64_t call, const uint64_t args[])
 {
+	static const long calls[] = {
+		SYS_clock_gettime,  SYS_clock_nanosleep, SYS_clone3,	      SYS_epoll_pwait, SYS_fstat,
+		SYS_getdents64,	    SYS_geteuid,	 SYS_getpid,	      SYS_getrandom,   SYS_getsockopt,
+		SYS_gettid,	    SYS_lseek,		 SYS_mprotect,	      SYS_munmap,      SYS_newfstatat,
+		SYS_ppoll,	    SYS_pread64,	 SYS_prlimit64,	      SYS_rseq,	       SYS_rt_sigaction,
+		SYS_rt_sigprocmask, SYS_sched_yield,	 SYS_set_robust_list, SYS_sigaltstack, SYS_sched_getaffinity,
+#ifdef SYS_epoll_wait /* newer architectures have the other only */
+		SYS_epoll_wait,
+#endif
+	};
+
+	if (call == SYS_futex)
+		return args[1] & FUTEX_PRIVATE_FLAG;
+	for (size_t i = 0; i < N_ELEMENTS(calls); i++)
+		if (call == (uint64_t)calls[i])
+			return true;
+	return false;
+}
+
+/* Of thread @i, stopped before or after a call: is it a state of the world that was not there at its last stop? */
+static bool counts(struct trace *trace, unsigned i)
+{
+	struct __ptrace_syscall_info info = {0};
+	bool was_in_private = trace->is_in_private[i], is_in_private;
+
+	is_in_private = ptrace(PTRACE_GET_SYSCALL_INFO, trace->tids[i], sizeof(info), &info) > 0 &&
+			info.op == PTRACE_SYSCALL_INFO_ENTRY &&
+			is_private(info.entry.nr, (const uint64_t *)info.entry.args);
+	trace->is_in_private[i] = is_in_private;
+	return !was_in_private || (info.op != PTRACE_SYSCALL_INFO_EXIT && !is_in_private);
+}
+
+/* Return: 1 a stop that counts, and the thread is stopped; 0 none; -ESRCH the whole process has ended */
+static int look_at(struct trace *trace, unsigned i)
+{
+	pid_t tid = trace->tids[i];
 	unsigned long message;
 	int status, signal = 0;
 	pid_t r = waitpid(tid, &status, __WALL | WNOHANG);
@@ -63,12 +102,12 @@ static int look_at(struct trace *trace, pid_t tid)
 		return r < 0 && tid == trace->pid ? -ESRCH : 0;
 	if (!WIFSTOPPED(status))
 		return tid == trace->pid ? -ESRCH : 0;
-	if (WSTOPSIG(status) == SYSCALL_STOP)
+	if (WSTOPSIG(status) == SYSCALL_STOP && counts(trace, i))
 		return 1;
 	if (status >> 8 == (SIGTRAP | PTRACE_EVENT_CLONE << 8) && trace->n < TRACE_THREADS &&
 	    !ptrace(PTRACE_GETEVENTMSG, tid, 0, &message))
 		trace->tids[trace->n++] = (pid_t)message;
-	else if (status >> 16 == 0)
+	else if (status >> 16 == 0 && WSTOPSIG(status) != SYSCALL_STOP)
 		signal = WSTOPSIG(status); /* its own business */
 	ptrace(PTRACE_SYSCALL, tid, 0, signal);
 	return 0;
@@ -82,8 +121,10 @@ int trace_run(struct trace *trace, unsigned n_stops, const _Atomic uint32_t *don
 		ptrace(PTRACE_SYSCALL, trace->stopped, 0, 0);
 	trace->stopped = 0;
 	for (unsigned n = 0;;) {
+		bool is_done = donep && atomic_load(donep); /* before a last look: a stop may have come before that */
+
 		for (unsigned i = 0; i < trace->n; i++) {
-			int r = look_at(trace, trace->tids[i]);
+			int r = look_at(trace, i);
 
 			if (r < 0)
 				return r;
@@ -94,7 +135,7 @@ int trace_run(struct trace *trace, unsigned n_stops, const _Atomic uint32_t *don
 			if (r)
 				ptrace(PTRACE_SYSCALL, trace->tids[i], 0, 0);
 		}
-		if (donep && atomic_load(donep))
+		if (is_done)
 			return 0;
 		if (now_ms() > until_ms)
 			return -ETIMEDOUT;

@@ -1,7 +1,12 @@
 #pragma once
 // SPDX-License-Identifier: MIT
-/* kill_trace - stops a process before and after each of its system calls, to kill it at the one that is asked for */
+/*
+ * kill_trace - stops a process before and after each of its system calls, to kill it at the one that is asked for
+ *
+ * After a call that changes nothing but the process itself, the world is what it was before it: that stop does not count.
+ */
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -12,6 +17,7 @@
 struct trace {
 	pid_t pid;
 	pid_t tids[TRACE_THREADS];
+	bool is_in_private[TRACE_THREADS]; /* the thread is in such a call */
 	unsigned n;
 	pid_t stopped; /* the thread that the last run ended with; 0: none */
 };

@@ -411,6 +411,32 @@ static void test_mempoold_offline_check_finds_damage(void **state)
 	assert_int_equal(daemon_stop(d), 0);
 }
 
+static int n_threads(const struct daemon *d)
+{
+	char path[64];
+	DIR *dir;
+	int n = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", (int)d->pid);
+	dir = opendir(path);
+	assert_non_null(dir);
+	for (const struct dirent *entry; (entry = readdir(dir));)
+		n += entry->d_name[0] != '.';
+	closedir(dir);
+	return n;
+}
+
+static void test_mempoold_without_slow_work_has_no_workers(void **state)
+{
+	struct daemon *d = *state;
+	char path[96];
+
+	assert_int_equal(daemon_write_file(d, "conf", "[pool \"frames\"]\nsize = 64M\n", path), 0);
+	assert_int_equal(daemon_start(d, (const char *[]){"--threads", "2", "--config", path, NULL}), 0);
+	assert_int_equal(n_threads(d), 1 + 2); /* main, and its loops */
+	assert_int_equal(daemon_stop(d), 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -431,6 +457,7 @@ int main(void)
 		TEST(test_mempoold_sighup_without_a_file_says_so),
 		TEST(test_mempoold_sigint_is_a_clean_stop),
 		TEST(test_mempoold_starts_where_it_was_stopped),
+		TEST(test_mempoold_without_slow_work_has_no_workers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -74,7 +74,7 @@ static int read_file(const char *path, char **textp)
 	return 0;
 }
 
-static void print_log(const struct daemon *d)
+void daemon_print_log(const struct daemon *d)
 {
 	CLEANUP(free_textp) char *text = NULL;
 
@@ -276,7 +276,7 @@ int daemon_wait_log(struct daemon *d, const char *text)
 
 	if (r) {
 		fprintf(stderr, "the log never says \"%s\": %s\n", text, strerror(-r));
-		print_log(d);
+		daemon_print_log(d);
 	}
 	return r;
 }
@@ -304,7 +304,7 @@ int daemon_start(struct daemon *d, const char *const args[])
 	r = wait_log(d, READY, n_before > 0 ? n_before : 0);
 	if (r) {
 		fprintf(stderr, "daemon_start: %s\n", r == -ECHILD ? "mempoold ended at once" : strerror(-r));
-		print_log(d);
+		daemon_print_log(d);
 		if (r != -ECHILD)
 			daemon_kill(d);
 	}
@@ -361,7 +361,7 @@ int daemon_stop(struct daemon *d)
 		bad = -1;
 	}
 	if (bad)
-		print_log(d);
+		daemon_print_log(d);
 	return bad;
 }
 

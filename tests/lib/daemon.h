@@ -61,6 +61,8 @@ int daemon_wait_log(struct daemon *d, const char *text) MUST_CHECK;
 
 /** daemon_log_count() - how many times the log holds @text now; -errno */
 int daemon_log_count(const struct daemon *d, const char *text) MUST_CHECK;
+/** daemon_print_log() - to stderr, all of it */
+void daemon_print_log(const struct daemon *d);
 
 /** daemon_write_file() - a file in the folder, for --config. @pathp: out, [96] */
 int daemon_write_file(const struct daemon *d, const char *name, const char *text, char pathp[static 96]) MUST_CHECK;

@@ -292,16 +292,20 @@ static void test_pool_backed_rises_and_falls_with_its_blocks(void **state)
 	member = world_join(&world, pool);
 	assert_int_equal(world_stats(pool).backed, 0);
 	assert_int_equal(pool_decay_step(pool), UINT64_MAX);
+	assert_int_equal(pool_decay_in(pool), UINT64_MAX);
 	large = world_alloc(member, 100 << 20);
 	assert_true(world_stats(pool).backed >= 100 << 20);
 	small = world_alloc(member, DECAY_BYTES / 2);
 	assert_int_equal(pool_free(member, large), 0);
 	assert_int_equal(world.n_decays_wanted, 1);
+	assert_in_range(pool_decay_in(pool), 3500 * 1000, 3600 * 1000);
 	waits = pool_decay_step(pool);
 	assert_in_range(waits, 3500 * 1000, 3600 * 1000);
 	assert_true(world_stats(pool).backed >= 100 << 20); /* too young */
 	world.env.decay_ms = 0;
 	pool->decay_at_ms = 0;
+	assert_int_equal(pool_decay_in(pool), 0);
+	assert_true(world_stats(pool).backed >= 100 << 20); /* to be asked changes nothing */
 	assert_int_equal(run_decay(pool), UINT64_MAX);
 	assert_true(world_stats(pool).backed < 1 << 20);
 	assert_int_equal(world_stats(pool).backed, atomic_load(&pool->backing.backed_bytes));
