@@ -1,6 +1,7 @@
-foreach(noun config instance limits log options value)
+foreach(noun config instance limits options value)
   mempool_test(test_${noun} SOURCES test_${noun}.c LIBS mempool_daemon LABELS unit)
 endforeach()
+mempool_test(test_log SOURCES test_log.c LIBS mempool_daemon LABELS unit concurrent)
 target_compile_definitions(test_config PRIVATE EXAMPLE="${PROJECT_SOURCE_DIR}/daemon/mempoold.conf.example")
 
 add_test(NAME test_unit_file COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/test_unit_file

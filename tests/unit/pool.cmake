@@ -1,4 +1,4 @@
-foreach(noun backing budget directory lease lease_hostile pool pool_block pool_model pool_picture quota recover registry registry_kill
+foreach(noun backing budget directory lease lease_hostile pool pool_block pool_model pool_picture recover registry registry_kill
     registry_lost registry_recover segment slab_orphan)
   mempool_test(test_${noun} SOURCES test_${noun}.c LIBS mempool_pool LABELS unit)
 endforeach()
@@ -10,7 +10,7 @@ foreach(call shm_open shm_unlink ftruncate posix_fallocate mmap)
   target_link_options(test_registry_kill PRIVATE -Wl,--wrap=${call})
 endforeach()
 mempool_test(test_pool_fault SOURCES test_pool_fault.c LIBS mempool_pool mempool_fault LABELS unit)
-foreach(noun pool_threads slab_recall)
+foreach(noun pool_threads quota slab_recall)
   mempool_test(test_${noun} SOURCES test_${noun}.c LIBS mempool_pool LABELS unit concurrent)
 endforeach()
 
