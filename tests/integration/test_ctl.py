@@ -12,6 +12,7 @@ import signal
 import socket
 import struct
 import subprocess
+import threading
 import time
 import unittest
 import xml.etree.ElementTree
@@ -123,7 +124,44 @@ class WithoutADaemon(Base):
                 self.assertEqual(result.code, TIMED_OUT, result)
                 self.assertLess(time.monotonic() - begin, 9)
                 self.assert_one_line(result)
+                self.assertIn("--timeout", result.err)
             self.assertEqual(json.loads(result.err)["error"]["errno"], errno.ETIMEDOUT)
+
+    def test_a_daemon_that_falls_silent_times_out(self):
+        path = os.path.join(daemon.dir.name, "falls-silent")
+        hello = bytes.fromhex("08000000" "0801" "520408011001")  # Reply {id: 1, hello {version: 1, session: 1}}
+
+        def say_hello(listener):
+            with listener.accept()[0] as connection:
+                connection.recv(256)
+                connection.sendall(hello)
+                while connection.recv(256):
+                    pass  # until mempoolctl has gone
+
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            listener.listen(8)
+            listener.settimeout(PATIENCE_S)
+            host = threading.Thread(target=say_hello, args=(listener,))
+            host.start()
+            result = ctl("--socket", path, "--timeout", "0.3", "list")
+            host.join()
+        self.assertEqual(result.code, TIMED_OUT, result)
+        self.assert_one_line(result)
+        self.assertIn("--timeout", result.err)
+        self.assertNotIn("mempool_set_timeout", result.err)  # advice for programs
+
+    @unittest.skipUnless(os.getuid() == 0, "needs root, to be somebody else")
+    def test_a_socket_that_one_may_not_use_is_told(self):
+        path = os.path.join(daemon.dir.name, "not-yours")
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            os.chmod(path, 0o600)
+            listener.listen(8)
+            result = ctl("--socket", path, "ping", user=65534)
+        self.assertEqual(result.code, NOT_ALLOWED, result)
+        self.assert_one_line(result)
+        self.assertRegex(result.err, "not-yours.*--socket")
 
 
 class Pools(Base):
