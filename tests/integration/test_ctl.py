@@ -85,7 +85,6 @@ class WithoutADaemon(Base):
             (["stats", "--watch", "0"], "between"),
             (["viz", "x", "--width", "3"], "between"),
             (["viz", "x", "--format", "gif"], "ascii|unicode|json|svg|html"),
-            (["viz", "x", "--format", "svg", "--width", "90"], "--width"),
             (["bench", "extra"], "one argument too many"),
             (["bench", "--quick=1"], "takes no value"),
             (["top"], "needs a terminal|has no JSON|is for people"),
@@ -437,6 +436,15 @@ class Maps(Base):
                 lines = [line for line in lines if name not in line]
                 self.assertLessEqual(max(map(len, lines)), width, lines)
         self.assertIn("\033[", self.ctl("viz", name, "--color", "always").out)
+
+    def test_a_drawing_is_as_wide_as_so_many_columns(self):
+        name = self.pool()
+        for args, wide in (([], 960), (["--width", "40"], 480), (["--width", "160"], 1920)):
+            svg = xml.etree.ElementTree.fromstring(self.ctl("viz", name, "--format", "svg", *args).out)
+            _, _, w, h = map(float, svg.get("viewBox").split())
+            self.assertEqual(int(svg.get("width")), wide)
+            self.assertAlmostEqual(float(svg.get("height")) / wide, h / w, places=2)  # nothing is stretched
+            self.assertIn(f"max-width:{wide}px", self.ctl("viz", name, "--format", "html", *args).out)
 
     def drawing(self, name, form):
         """The SVG as a tree, the HTML page's as well; any of it well-formed."""
