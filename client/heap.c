@@ -13,7 +13,7 @@
  *                                            refuses a lease, and by recall, which believes no hint
  *
  * Who may write: the word, who the table in proto/lease.h says; has_free and n_returned, anybody, for they only make a refill look
- * sooner. A slab whose custody another has is passed over.
+ * sooner. The refill is shelf.c's.
  *
  * In classes above SIZE_CLASS_CUT_MAX each of these stores is a CAS: the daemon may take what a stopped process caches, so a slot
  * in such a magazine is not the heap's until its CAS to L(k) has succeeded. That a word says C(k) is not enough: what the magazine
@@ -29,6 +29,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "client/shelf.h"
+
 #define MAGAZINE_MAX   64u	    /* slots */
 #define MAGAZINE_MIN   4u	    /* a refill is half of it */
 #define MAGAZINE_BYTES (128u << 10) /* a magazine holds that much of a class; measured with the mixed working set */
@@ -40,7 +42,6 @@
 #define LEASE_AHEAD  32u     /* part of its slabs that a class leases at once: nobody has asked for half of that yet */
 #define REFUSED_WAIT 64u     /* allocations of the class until the daemon is asked again */
 #define COLOUR_STEP  17u     /* slots: so far apart do heaps begin, for slabs begin at pages and share cache sets */
-#define REFILL_SLABS 16u     /* slabs that one refill takes from */
 
 #define UPTO(exponent, eighth) (((1u << (exponent)) + ((eighth) << ((exponent)-3))) / 16)
 #define CLASS(exponent, eighth) \
@@ -60,7 +61,6 @@ static_assert(N_ELEMENTS(heap_classes) == SIZE_CLASS_CUT_MAX / 16, "one for each
 
 static _Atomic uint16_t no_word; /* 0: never live */
 static struct heap_slot no_slot = {.word = &no_word};
-struct heap_slot heap_no_storage[2] = {{.offset = HEAP_FLOOR}, {.offset = HEAP_ROOF}};
 
 static _Atomic uint32_t n_heaps;
 
@@ -69,19 +69,9 @@ static void forget_last(struct heap *heap)
 	heap->last = heap_last_of(&no_slot, 0);
 }
 
-static bool is_large(uint32_t size_class)
-{
-	return size_class >= SIZE_CLASS_CUT_N;
-}
-
 /* ---- life ---- */
 
 static const struct magazine no_magazine = {.top = heap_no_storage + 1, .bottom = heap_no_storage + 1};
-
-static bool has_storage(const struct magazine *magazine)
-{
-	return magazine->bottom != no_magazine.bottom;
-}
 
 void heap_init(struct heap *heap, const struct lease_map *map, uint32_t number, uint64_t pool_bytes)
 {
@@ -108,7 +98,7 @@ void heap_init(struct heap *heap, const struct lease_map *map, uint32_t number, 
 	heap->seen_pressure = lease_hint_get(&map->header->pressure);
 	heap->seen_returned = lease_hint_get(&heap->shared->n_returned);
 	for (uint32_t i = 0; i < SIZE_CLASS_N; i++) {
-		uint64_t n = (is_large(i) ? LARGE_BYTES / 8 : share) / size_class_bytes(i);
+		uint64_t n = (heap_is_large(i) ? LARGE_BYTES / 8 : share) / size_class_bytes(i);
 
 		heap->shelves[i].capacity = (uint32_t)(n < MAGAZINE_MIN	  ? MAGAZINE_MIN
 						       : n > MAGAZINE_MAX ? MAGAZINE_MAX
@@ -120,41 +110,12 @@ void heap_init(struct heap *heap, const struct lease_map *map, uint32_t number, 
 void heap_deinit(struct heap *heap)
 {
 	for (uint32_t i = 0; i < SIZE_CLASS_N; i++) {
-		if (has_storage(&heap->magazines[i]))
+		if (magazine_has_storage(&heap->magazines[i]))
 			free(heap->magazines[i].bottom - 1);
 		free(heap->shelves[i].slabs);
 		heap->magazines[i] = no_magazine;
 		heap->shelves[i] = (struct shelf){.capacity = heap->shelves[i].capacity};
 	}
-}
-
-static bool find_storage(struct heap *heap, uint32_t size_class)
-{
-	struct magazine *magazine = &heap->magazines[size_class];
-	uint32_t capacity = heap->shelves[size_class].capacity;
-	struct heap_slot *storage;
-
-	if (has_storage(magazine))
-		return true;
-	storage = calloc(capacity + 2, sizeof(*storage));
-	if (!storage || (uintptr_t)(storage + capacity + 2) >> HEAP_LAST_BITS) {
-		free(storage);
-		return false;
-	}
-	storage[0].offset = HEAP_FLOOR;
-	storage[capacity + 1].offset = HEAP_ROOF;
-	magazine->top = magazine->bottom = storage + 1;
-	return true;
-}
-
-static bool is_full(const struct magazine *magazine) /* or has no storage */
-{
-	return magazine->top->offset == HEAP_ROOF;
-}
-
-static uint32_t magazine_n(const struct magazine *magazine)
-{
-	return (uint32_t)(magazine->top - magazine->bottom);
 }
 
 /* ---- flush ---- */
@@ -180,13 +141,6 @@ static void note_idle(struct heap *heap, uint32_t id, uint64_t n_bytes)
 	*at = id + 1;
 }
 
-static void note_hot(struct shelf *shelf, uint32_t id)
-{
-	if (shelf->n_hot && shelf->hot[(shelf->n_hot - 1) % HEAP_HOT] == id + 1)
-		return;
-	shelf->hot[shelf->n_hot++ % HEAP_HOT] = id + 1;
-}
-
 /* @n slots were given back to slab @id: whoever refills from it should know. */
 static void hint(struct heap *heap, uint32_t id, uint32_t n)
 {
@@ -199,7 +153,7 @@ static void hint(struct heap *heap, uint32_t id, uint32_t n)
 		return;
 	if (grantee == heap->number) {
 		heap->shelves[size_class].is_dry = false;
-		note_hot(&heap->shelves[size_class], id);
+		shelf_note_hot(&heap->shelves[size_class], id);
 	} else if (grantee && grantee < heap->map.n_heaps) {
 		lease_hint_raise(&heap->map.heaps[grantee].n_returned);
 	}
@@ -212,8 +166,8 @@ static bool swap_cached(const struct heap *heap, uint32_t size_class, const stru
 {
 	struct lease_place place;
 
-	if (lease_map_find(&heap->map, slot->offset, &place) || place.word != slot->word ||
-	    place.size_class != size_class)
+	if (LEASE_RULE(LARGE_BY_PLACE) && (lease_map_find(&heap->map, slot->offset, &place) ||
+					   place.word != slot->word || place.size_class != size_class))
 		return false;
 	return lease_word_swap(slot->word, heap->cached, to);
 }
@@ -221,7 +175,7 @@ static bool swap_cached(const struct heap *heap, uint32_t size_class, const stru
 /* One slot back to its slab. Return: false: the daemon had taken it already */
 static bool give(struct heap *heap, uint32_t size_class, const struct heap_slot *slot)
 {
-	if (is_large(size_class))
+	if (heap_is_large(size_class))
 		return swap_cached(heap, size_class, slot, LEASE_FREE);
 	lease_word_give(slot->word);
 	return true;
@@ -256,7 +210,7 @@ static void flush_oldest(struct heap *heap, uint32_t size_class, uint32_t n)
 	flush_slots(heap, size_class, magazine->bottom, n);
 	memmove(magazine->bottom, magazine->bottom + n, n_left * sizeof(*magazine->bottom));
 	magazine->top = magazine->bottom + n_left;
-	if (is_large(size_class))
+	if (heap_is_large(size_class))
 		heap->large_bytes -= n * size_class_bytes(size_class);
 }
 
@@ -300,174 +254,6 @@ static bool is_destroyed(const struct heap *heap)
 	return atomic_load_explicit(&heap->map.header->flags, memory_order_relaxed) & LEASE_DESTROYED;
 }
 
-/* ---- refill ---- */
-
-enum fill {
-	FILL_BUSY,
-	FILL_LOST,
-	FILL_DONE
-};
-
-/* A slab's geometry, read in custody: the daemon changes it only in its own. */
-struct shape {
-	uint64_t base;
-	uint32_t n_slots, first_word;
-};
-
-static bool read_shape(const struct heap *heap, const struct lease_slab *slab, uint32_t size_class,
-		       struct shape *shapep)
-{
-	uint64_t slot_bytes = size_class_bytes(size_class);
-
-	*shapep = (struct shape){LEASE_FIELD(slab->base), LEASE_FIELD(slab->n_slots), LEASE_FIELD(slab->first_word)};
-	if (LEASE_RULE(LOOK_AGAIN) &&
-	    (LEASE_FIELD(slab->size_class) != size_class || LEASE_FIELD(slab->slot_bytes) != slot_bytes))
-		return false; /* the id has come back with another shape */
-	return shapep->n_slots && range_fits(shapep->first_word, shapep->n_slots, heap->n_words) &&
-	       range_fits(shapep->base, shapep->n_slots * slot_bytes, heap->pool_bytes) && shapep->base >= LEASE_FIRST;
-}
-
-static bool claim(const struct heap *heap, uint32_t size_class, _Atomic uint16_t *word)
-{
-	if (is_large(size_class))
-		return lease_word_swap(word, LEASE_FREE, heap->cached);
-	lease_word_keep(word, heap->cached);
-	return true;
-}
-
-static bool is_free_word(uint16_t word)
-{
-	return word == LEASE_FREE || (!LEASE_RULE(ZERO_IS_DAMAGE) && !word);
-}
-
-/*
- * In custody: up to @n_wanted free slots into the magazine, from where the last look into the same slab ended: what others have freed since
- * lies behind it, and words that they are about to store to are not read over and over. Return: how many
- */
-static uint32_t collect(struct heap *heap, uint32_t size_class, uint32_t id, const struct shape *shape,
-			uint32_t n_wanted)
-{
-	struct shelf *shelf = &heap->shelves[size_class];
-	struct magazine *magazine = &heap->magazines[size_class];
-	_Atomic uint16_t *words = heap->words + shape->first_word;
-	uint64_t slot_bytes = size_class_bytes(size_class);
-	uint32_t n = 0, i = (shelf->filled == id + 1 ? shelf->filled_to : heap->colour) % shape->n_slots;
-
-	for (uint32_t left = shape->n_slots; left && n < n_wanted; left--, i = i + 1 < shape->n_slots ? i + 1 : 0) {
-		if (!is_free_word(lease_word_read(&words[i])) || !claim(heap, size_class, &words[i]))
-			continue;
-		*magazine->top++ = (struct heap_slot){shape->base + i * slot_bytes, &words[i]};
-		n++;
-	}
-	shelf->filled = id + 1;
-	shelf->filled_to = i;
-	if (is_large(size_class))
-		heap->large_bytes += n * slot_bytes;
-	return n;
-}
-
-static enum fill fill_from(struct heap *heap, uint32_t size_class, uint32_t id, uint32_t n_wanted, uint32_t *np)
-{
-	struct lease_slab *slab = &heap->map.slabs[id];
-	bool in_custody = LEASE_RULE(FILL_IN_CUSTODY);
-	struct shape shape;
-	uint32_t n_hinted;
-
-	*np = 0;
-	if (in_custody && !lease_custody_take(&slab->custody, heap->number))
-		return FILL_BUSY;
-	if (!read_shape(heap, slab, size_class, &shape)) {
-		if (in_custody)
-			lease_custody_give(&slab->custody);
-		return FILL_LOST;
-	}
-	n_hinted = lease_hint_get(&slab->has_free);
-	lease_hint_set(&slab->has_free, 0); /* before the words are read: who flushes later says so again */
-	*np = collect(heap, size_class, id, &shape, n_wanted);
-	if (*np == n_wanted && *np < shape.n_slots)
-		lease_hint_set(&slab->has_free, n_hinted > *np ? n_hinted - *np : 1);
-	if (in_custody)
-		lease_custody_give(&slab->custody);
-	return FILL_DONE;
-}
-
-/* Slabs that a flush of this heap has just put slots into: warm, and known to have some. */
-static uint32_t refill_hot(struct heap *heap, uint32_t size_class, uint32_t n_wanted)
-{
-	struct shelf *shelf = &heap->shelves[size_class];
-	uint32_t n = 0;
-
-	for (uint32_t i = 0; i < HEAP_HOT && n < n_wanted; i++) {
-		uint32_t *hot = &shelf->hot[(shelf->n_hot - 1 - i) % HEAP_HOT], got;
-
-		if (!*hot || !lease_hint_get(&heap->map.slabs[*hot - 1].has_free))
-			continue;
-		if (fill_from(heap, size_class, *hot - 1, n_wanted - n, &got) == FILL_LOST || !got)
-			*hot = 0;
-		n += got;
-	}
-	return n;
-}
-
-static void forget(struct shelf *shelf, uint32_t i)
-{
-	shelf->slabs[i] = shelf->slabs[--shelf->n_slabs];
-}
-
-/* From the newest granted on, round and round: @believes: only slabs that are said to have free slots. */
-static uint32_t refill_granted(struct heap *heap, uint32_t size_class, uint32_t n_wanted, bool believes)
-{
-	struct shelf *shelf = &heap->shelves[size_class];
-	uint32_t n = 0, n_tried = 0;
-
-	for (uint32_t left = shelf->n_slabs; left && n < n_wanted && n_tried < REFILL_SLABS; left--) {
-		uint32_t i = shelf->cursor < shelf->n_slabs ? shelf->cursor : shelf->n_slabs - 1, got = 0;
-		enum fill fill;
-
-		if (believes && !lease_hint_get(&heap->map.slabs[shelf->slabs[i]].has_free)) {
-			shelf->cursor = i - 1; /* wraps to the end */
-			continue;
-		}
-		if (!LEASE_FIELD(heap->map.slabs[shelf->slabs[i]].slot_bytes)) {
-			forget(shelf, i); /* recalled: it is in the daemon's custody, and would look busy for ever */
-			shelf->cursor = i - 1;
-			continue;
-		}
-		fill = fill_from(heap, size_class, shelf->slabs[i], n_wanted - n, &got);
-		shelf->has_busy |= fill == FILL_BUSY;
-		n_tried += got != 0;
-		n += got;
-		if (fill == FILL_LOST)
-			forget(shelf, i);
-		if (!got)
-			shelf->cursor = i - 1;
-	}
-	return n;
-}
-
-/* Return: whether the magazine has a slot now */
-static bool refill(struct heap *heap, uint32_t size_class)
-{
-	struct shelf *shelf = &heap->shelves[size_class];
-	uint32_t n_wanted = shelf->capacity / 2, returned = lease_hint_get(&heap->shared->n_returned), n;
-
-	if (is_large(size_class))
-		n_wanted = 1;
-	if (returned != heap->seen_returned) {
-		heap->seen_returned = returned;
-		for (uint32_t i = 0; i < SIZE_CLASS_N; i++)
-			heap->shelves[i].is_dry = false;
-	}
-	if (shelf->is_dry || !find_storage(heap, size_class))
-		return false;
-	shelf->has_busy = false;
-	n = refill_hot(heap, size_class, n_wanted);
-	if (n < n_wanted)
-		n += refill_granted(heap, size_class, n_wanted - n, true);
-	shelf->is_dry = !n && !shelf->has_busy;
-	return n;
-}
-
 /* ---- alloc ---- */
 
 uint64_t heap_pop_large(struct heap *heap, uint32_t size_class)
@@ -489,12 +275,12 @@ uint64_t heap_pop_large(struct heap *heap, uint32_t size_class)
 
 static uint64_t pop(struct heap *heap, uint32_t size_class)
 {
-	return is_large(size_class) ? heap_pop_large(heap, size_class) : heap_pop(heap, size_class);
+	return heap_is_large(size_class) ? heap_pop_large(heap, size_class) : heap_pop(heap, size_class);
 }
 
 int heap_alloc(struct heap *heap, uint32_t size_class, uint64_t *offsetp)
 {
-	uint64_t offset = is_large(size_class) ? heap_pop_large(heap, size_class) : 0;
+	uint64_t offset = heap_is_large(size_class) ? heap_pop_large(heap, size_class) : 0;
 
 	if (!offset) {
 		if (is_destroyed(heap))
@@ -504,7 +290,7 @@ int heap_alloc(struct heap *heap, uint32_t size_class, uint64_t *offsetp)
 		offset = pop(heap, size_class);
 	}
 	for (bool more = true; !offset && more; offset = pop(heap, size_class))
-		more = refill(heap, size_class);
+		more = shelf_refill(heap, size_class);
 	if (!offset)
 		return HEAP_E_EMPTY;
 	*offsetp = offset;
@@ -520,7 +306,7 @@ int heap_fill(struct heap *heap, uint32_t size_class, uint64_t *offsetp)
 			return -ESTALE;
 		if (!look_around(heap))
 			return HEAP_E_REQUEST;
-		if (!refill(heap, size_class))
+		if (!shelf_refill(heap, size_class))
 			return HEAP_E_EMPTY;
 	}
 	*offsetp = magazine->top[-1].offset;
@@ -535,79 +321,24 @@ uint32_t heap_wants(struct heap *heap, uint32_t size_class)
 		shelf->wait--;
 		return 0;
 	}
-	if (is_large(size_class))
+	if (heap_is_large(size_class))
 		return 1;
 	return shelf->n_slabs < LEASE_AHEAD		  ? 1
 	       : shelf->n_slabs / LEASE_AHEAD < LEASE_MAX ? shelf->n_slabs / LEASE_AHEAD
 							  : LEASE_MAX;
 }
 
-static int compare_ids(const void *a, const void *b)
-{
-	uint32_t one = *(const uint32_t *)a, other = *(const uint32_t *)b;
-
-	return (one > other) - (one < other);
-}
-
-/* Slabs that are the class's and this heap's no more, and second entries of those that were recalled and granted again. */
-static void tidy(struct heap *heap, uint32_t size_class)
-{
-	struct shelf *shelf = &heap->shelves[size_class];
-	uint32_t n = 0;
-
-	qsort(shelf->slabs, shelf->n_slabs, sizeof(*shelf->slabs), compare_ids);
-	for (uint32_t i = 0; i < shelf->n_slabs; i++) {
-		const struct lease_slab *slab = &heap->map.slabs[shelf->slabs[i]];
-
-		if (LEASE_FIELD(slab->slot_bytes) == size_class_bytes(size_class) &&
-		    LEASE_FIELD(slab->grantee) == heap->number && (!n || shelf->slabs[n - 1] != shelf->slabs[i]))
-			shelf->slabs[n++] = shelf->slabs[i];
-	}
-	shelf->n_slabs = n;
-}
-
-/* Only what is tidy makes a shelf longer: so it is no more than twice as long as what it is for. */
-static bool find_room(struct heap *heap, uint32_t size_class, uint32_t n)
-{
-	struct shelf *shelf = &heap->shelves[size_class];
-	uint32_t room, *slabs;
-
-	if (shelf->n_slabs + n <= shelf->room)
-		return true;
-	if (shelf->n_slabs)
-		tidy(heap, size_class);
-	if (shelf->n_slabs + n <= shelf->room / 2)
-		return true;
-	room = 2 * (shelf->n_slabs + n);
-	slabs = realloc(shelf->slabs, room * sizeof(*slabs));
-	if (!slabs)
-		return shelf->n_slabs + n <= shelf->room;
-	shelf->slabs = slabs;
-	shelf->room = room;
-	return true;
-}
-
 void heap_grant(struct heap *heap, uint32_t size_class, uint32_t n, const uint32_t ids[])
 {
-	struct shelf *shelf = &heap->shelves[size_class];
-
-	if (!look_around(heap) || !find_room(heap, size_class, n))
-		return;
-	for (uint32_t i = n; i-- > 0;)
-		if (ids[i] < heap->n_slabs)
-			shelf->slabs[shelf->n_slabs++] = ids[i];
-	shelf->cursor = shelf->n_slabs - 1;
-	shelf->is_dry = false;
+	if (look_around(heap))
+		shelf_add(heap, size_class, n, ids);
 }
 
 void heap_refused(struct heap *heap, uint32_t size_class)
 {
-	struct shelf *shelf = &heap->shelves[size_class];
-
-	shelf->wait = REFUSED_WAIT;
-	if (!heap_is_disowned(heap) && find_storage(heap, size_class) && !magazine_n(&heap->magazines[size_class]))
-		shelf->is_dry =
-			!refill_granted(heap, size_class, is_large(size_class) ? 1 : shelf->capacity / 2, false);
+	heap->shelves[size_class].wait = REFUSED_WAIT;
+	if (!heap_is_disowned(heap))
+		shelf_refuse(heap, size_class);
 }
 
 static void forget_refilled(struct heap *heap)
@@ -659,7 +390,7 @@ static void keep(struct heap *heap, uint64_t offset, const struct lease_place *p
 {
 	struct magazine *magazine = &heap->magazines[place->size_class];
 	struct heap_slot slot = {offset, place->word};
-	uint64_t bytes = is_large(place->size_class) ? size_class_bytes(place->size_class) : 0;
+	uint64_t bytes = heap_is_large(place->size_class) ? size_class_bytes(place->size_class) : 0;
 
 	lease_count(&heap->shared->n_free);
 	if (heap->large_bytes + bytes > heap->large_limit && bytes) {
@@ -668,11 +399,11 @@ static void keep(struct heap *heap, uint64_t offset, const struct lease_place *p
 			if (magazine_n(&heap->magazines[i]))
 				flush_oldest(heap, i, (magazine_n(&heap->magazines[i]) + 1) / 2);
 	}
-	if (bytes > heap->large_limit || !find_storage(heap, place->size_class)) {
+	if (bytes > heap->large_limit || !shelf_find_storage(heap, place->size_class)) {
 		flush_slots(heap, place->size_class, &slot, 1);
 		return;
 	}
-	if (is_full(magazine))
+	if (magazine_is_full(magazine))
 		flush_oldest(heap, place->size_class, magazine_n(magazine) / 2);
 	*magazine->top++ = slot;
 	heap->large_bytes += bytes;
@@ -721,7 +452,7 @@ int heap_push_large(struct heap *heap, uint64_t offset, uint32_t size_class, _At
 		return HEAP_E_LOOK;
 	magazine = &heap->magazines[size_class];
 	bytes = size_class_bytes(size_class);
-	if (is_full(magazine) || heap->large_bytes + bytes > heap->large_limit ||
+	if (magazine_is_full(magazine) || heap->large_bytes + bytes > heap->large_limit ||
 	    !lease_word_swap(word, heap->live, heap->cached))
 		return HEAP_E_LOOK;
 	*magazine->top++ = (struct heap_slot){offset, word};
@@ -738,7 +469,7 @@ static int swap_found(struct heap *heap, const struct lease_place *place)
 
 	if (r)
 		return r;
-	if (word != heap->live || is_large(place->size_class))
+	if (word != heap->live || heap_is_large(place->size_class))
 		return replace(place->word, word, heap->cached);
 	lease_word_keep(place->word, heap->cached);
 	return 0;

@@ -23,7 +23,8 @@ enum lease_rule {
 	LEASE_RULE_CUSTODY_BACK,     /* custody of a killed daemon is given back at restart */
 	LEASE_RULE_RECORD_FIRST,     /* a pin's record is there before its word is P */
 	LEASE_RULE_WORD_LAST,	     /* a pin's word is C(0) after its record is gone, not before */
-	LEASE_RULE_LARGE_BY_CAS,     /* large slots leave a magazine by CAS */
+	LEASE_RULE_LARGE_BY_CAS,     /* large slots leave a magazine by CAS, */
+	LEASE_RULE_LARGE_BY_PLACE,   /* and only after they were looked for again: the word may be another slot's */
 	LEASE_RULE_TAKE_SESSION,     /* take looks whose the heap number is now */
 	LEASE_RULE_MARK_FIRST,	     /* a heap says that it is about to read another's number before it does */
 	LEASE_RULE_FOREIGN_BY_CAS,   /* another heap's block is freed by CAS, not by a store after a look */

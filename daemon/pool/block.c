@@ -32,9 +32,9 @@ bool shape_of(const struct pool *pool, uint64_t requested, struct shape *shapep)
 
 struct claim { /* blocks on their way from gaps to their owner */
 	struct pool *pool;
+	struct pool_member *asker;
 	struct quota_account *account;
 	uint32_t owner;
-	uint64_t origin;
 	uint64_t alignment;
 	unsigned flags;
 	size_t n, n_taken;
@@ -65,7 +65,7 @@ static int claim_take(struct claim *claim)
 		if (!shape_of(pool, claim->sizes[claim->n_taken], &shape))
 			return POOL_E_FULL;
 		r = extent_map_take(&pool->map, shape.size, claim->alignment, pool->guard_bytes, shape.slack,
-				    claim->origin, now, &extent);
+				    claim->asker->session, now, &extent);
 		if (r)
 			return r == EXTENT_E_EXHAUSTED ? POOL_E_FULL : r;
 		claim->extents[claim->n_taken] = extent;
@@ -179,7 +179,7 @@ static int claim_run_or_recall(struct claim *claim)
 	r = claim_run(claim);
 	if (r != POOL_E_FULL)
 		return r;
-	r = slab_recall_all(pool, claim->flags, &changed);
+	r = slab_recall_all(pool, claim->asker, claim->flags, &changed);
 	if (r)
 		return r;
 	if (pool->is_destroyed)
@@ -191,14 +191,15 @@ static int claim_run_or_recall(struct claim *claim)
 	return claim_run(claim);
 }
 
-int block_alloc(struct pool *pool, uint32_t owner, uint64_t origin, size_t n, const uint64_t sizes[],
-		uint64_t alignment, unsigned flags, uint64_t extents[])
+int block_alloc(struct pool_member *asker, uint32_t owner, size_t n, const uint64_t sizes[], uint64_t alignment,
+		unsigned flags, uint64_t extents[])
 {
+	struct pool *pool = asker->pool;
 	struct claim claim = {
 		.pool = pool,
+		.asker = asker,
 		.account = account_of(pool, owner),
 		.owner = owner,
-		.origin = origin,
 		.alignment = alignment,
 		.flags = flags,
 		.n = n,
@@ -232,8 +233,7 @@ int pool_alloc(struct pool_member *member, uint64_t size, uint64_t alignment, un
 	alignment = alignment < EXTENT_GRANULE ? EXTENT_GRANULE : alignment;
 	pool_lock(pool);
 	if (!result_find(member, RECENT_ALLOC, &r, blockp)) {
-		r = note_failure(
-			pool, block_alloc(pool, member->index, member->session, 1, &size, alignment, flags, &extent));
+		r = note_failure(pool, block_alloc(member, member->index, 1, &size, alignment, flags, &extent));
 		if (!r)
 			block_describe(pool, (uint32_t)extent, blockp);
 		result_put(member, RECENT_ALLOC, r, r ? &asked : blockp);
@@ -255,7 +255,7 @@ int pool_alloc_batch(struct pool_member *member, size_t n, const uint64_t sizes[
 	if (!result_find_batch(member, RECENT_ALLOC, &r, offsets, n)) {
 		r = result_take_batch(member, n, &batch);
 		if (!r)
-			r = block_alloc(pool, member->index, member->session, n, sizes, EXTENT_GRANULE, flags, offsets);
+			r = block_alloc(member, member->index, n, sizes, EXTENT_GRANULE, flags, offsets);
 		for (size_t i = 0; !r && i < n; i++)
 			offsets[i] = block_offset(pool, (uint32_t)offsets[i]);
 		result_put_batch(member, RECENT_ALLOC, note_failure(pool, r), batch, n, offsets, sizes);

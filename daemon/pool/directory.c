@@ -218,17 +218,33 @@ uint64_t directory_next_pool(struct directory *directory)
 
 /* ---- sessions ---- */
 
-int directory_add_session(struct directory *directory, const struct directory_session *session, uint32_t *slotp)
+/* The first that is unused, from @slot on; it may have no page yet. */
+static uint32_t unused_session(const struct directory *directory, uint32_t slot)
 {
-	struct session_record *record;
-	uint32_t slot = directory->session_hint;
-	int r;
-
 	while (slot < directory->n_sessions_high && load(&session_record(directory, slot)->id))
 		slot++;
+	return slot;
+}
+
+static bool has_place(const struct directory *directory, uint32_t slot)
+{
+	const struct ledger_table *tables = directory->ledger.tables;
+
+	return slot < tables[LEDGER_SESSIONS].n_backed && slot < tables[LEDGER_RESULTS].n_backed;
+}
+
+int directory_add_session(struct directory *directory, const struct directory_session *session, bool may_be_last,
+			  uint32_t *slotp)
+{
+	struct session_record *record;
+	uint32_t slot = unused_session(directory, directory->session_hint);
+	int r;
+
 	r = reserve_sessions(directory, slot + 1);
 	if (r)
 		return r;
+	if (!may_be_last && !has_place(directory, unused_session(directory, slot + 1)))
+		return -ENOSPC;
 	if (slot == directory->n_sessions_high)
 		directory->n_sessions_high++;
 	record = session_record(directory, slot);

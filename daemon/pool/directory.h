@@ -89,9 +89,9 @@ bool directory_take_stop(struct directory *directory);
 uint64_t directory_next_session(struct directory *directory);
 uint64_t directory_next_pool(struct directory *directory);
 
-/** directory_add_session() - Return: 0, and its slot; -ENOSPC */
-int directory_add_session(struct directory *directory, const struct directory_session *session, uint32_t *slotp)
-	MUST_CHECK;
+/** directory_add_session() - @may_be_last: there need be no room for another. Return: 0, and its slot; -ENOSPC */
+int directory_add_session(struct directory *directory, const struct directory_session *session, bool may_be_last,
+			  uint32_t *slotp) MUST_CHECK;
 void directory_set_session(struct directory *directory, uint32_t slot, unsigned state, bool is_on);
 void directory_remove_session(struct directory *directory, uint32_t slot);
 /** directory_session() - Return: false: none in this slot. @statep: out */

@@ -71,6 +71,37 @@ static void say_pool(struct sentence *sentence, const struct pool *pool)
 		say(sentence, " in pool \"%.*s\": ", (int)pool->options.n_name_bytes, pool->options.name);
 }
 
+struct figures {
+	uint64_t total, free, largest_free, backed, idle;
+	struct pool_holder holders[N_EXPLAINED];
+	uint32_t n_holders;
+};
+
+/* Where many have their requests refused, the words of a large pool are not read for each of them. */
+static void look(struct pool *pool, struct figures *figures)
+{
+	const struct extent_map *map = &pool->map;
+	uint64_t largest, live;
+
+	pool_lock(pool);
+	if (lease_is_large(pool))
+		lease_count_lately(pool, true);
+	else
+		(void)lease_count_live(pool, true, &live);
+	live = pool->lease.live_bytes < map->leased_bytes ? pool->lease.live_bytes : map->leased_bytes;
+	largest = extent_map_largest_gap(map);
+	note_peak(pool);
+	*figures = (struct figures){
+		.total = map->total_bytes,
+		.free = map->free_bytes,
+		.largest_free = largest > 2 * pool->guard_bytes ? largest - 2 * pool->guard_bytes : 0,
+		.backed = backed_bytes(pool),
+		.idle = map->leased_bytes - live,
+	};
+	figures->n_holders = top_holders(pool, figures->holders, N_EXPLAINED);
+	pool_unlock(pool);
+}
+
 /* What no request can have: free slots in magazines of heaps that do not stop at a slow path, or in slabs with live ones. */
 static void say_cached(struct sentence *sentence, struct pool *pool, uint64_t idle_bytes)
 {
@@ -117,14 +148,12 @@ static void say_help(struct sentence *sentence, const struct pool *pool, int out
 void pool_explain_full(struct pool *pool, int outcome, uint64_t size, uint64_t alignment, char *out, size_t n_bytes)
 {
 	struct sentence sentence = {.text = out, .n_bytes = n_bytes};
-	struct pool_holder holders[N_EXPLAINED];
-	uint32_t n = pool_holders(pool, holders, N_EXPLAINED);
-	struct pool_stats stats;
+	struct figures figures;
 
 	if (!n_bytes)
 		return;
 	out[0] = '\0';
-	pool_stats(pool, &stats);
+	look(pool, &figures);
 	say(&sentence, "allocating ");
 	say_size(&sentence, size);
 	if (alignment > EXTENT_GRANULE) {
@@ -132,16 +161,16 @@ void pool_explain_full(struct pool *pool, int outcome, uint64_t size, uint64_t a
 		say_size(&sentence, alignment);
 	}
 	say_pool(&sentence, pool);
-	say(&sentence, "%s of %s is free", stats.free ? size_text(stats.free).text : "nothing",
-	    size_text(stats.total).text);
-	if (stats.free)
-		say_gap(&sentence, stats.largest_free, size);
+	say(&sentence, "%s of %s is free", figures.free ? size_text(figures.free).text : "nothing",
+	    size_text(figures.total).text);
+	if (figures.free)
+		say_gap(&sentence, figures.largest_free, size);
 	if (outcome == POOL_E_UNBACKED) {
 		say(&sentence, ", but the machine has no memory for it (");
-		say_size(&sentence, stats.backed);
+		say_size(&sentence, figures.backed);
 		say(&sentence, " is backed)");
 	}
-	say_cached(&sentence, pool, stats.leased_idle);
-	say_holders(&sentence, holders, n);
-	say_help(&sentence, pool, outcome, stats.total);
+	say_cached(&sentence, pool, figures.idle);
+	say_holders(&sentence, figures.holders, figures.n_holders);
+	say_help(&sentence, pool, outcome, figures.total);
 }

@@ -113,11 +113,12 @@ struct lease {
 
 	uint64_t alloc_total; /* slots: the most that were ever seen live or freed. No heap counts them: what is not freed is live */
 	uint64_t free_total;		 /* slots: of heaps that are no more, and by request */
+	uint64_t n_freed_before;	 /* lease_count_freed() before the last pool_survey() counted */
 	uint32_t decay_at;		 /* slabs before it were tried by the decay */
 	bool is_scanning;		 /* somebody tries all slabs, and lets go of the mutex in between */
 	uint64_t n_begun, n_ended;	 /* such scans */
 	uint64_t scan_end_ns, scan_ns;	 /* CLOCK_MONOTONIC: when all slabs were last tried, and how long that took; */
-	uint64_t count_end_ns, count_ns; /* and when all words were last read for a grant */
+	uint64_t count_end_ns, count_ns; /* and when all words were last read for a grant, or a sentence */
 
 	struct { /* slots whose word is C(0) once the operation is committed */
 		uint32_t id, slot;
@@ -243,11 +244,12 @@ int slab_adopt_any(struct pool_member *member, uint32_t heap, uint32_t size_clas
 uint64_t slab_recall(struct pool *pool, uint32_t id, bool takes_cached);
 /**
  * slab_recall_all() - memory is short: take back every slab that is empty
+ * @asker: whose request asks; NULL: nobody's
  * Lets go of the mutex between steps, and to wait for its turn, only with POOL_MAY_BLOCK; else POOL_E_SLOW if it is long
  * @changedp: out: whether there are new gaps
  * Return: 0; POOL_E_SLOW
  */
-int slab_recall_all(struct pool *pool, unsigned flags, bool *changedp) MUST_CHECK;
+int slab_recall_all(struct pool *pool, struct pool_member *asker, unsigned flags, bool *changedp) MUST_CHECK;
 
 /** slab_recall_empty() - in passing: orphans that are empty by now, for one step */
 void slab_recall_empty(struct pool *pool);
@@ -265,6 +267,10 @@ struct slab_count {
 bool slab_read(struct pool *pool, uint32_t id, uint16_t words[], struct slab_count *countp);
 /** lease_count_live() - reads all words, in steps if @may_hand_over; sets lease.n_live, live_bytes. Return: live slots; *bytesp: theirs */
 uint64_t lease_count_live(struct pool *pool, bool may_hand_over, uint64_t *bytesp);
+/** lease_count_lately() - the same, if that was not done a moment ago, for figures that need not be of now */
+void lease_count_lately(struct pool *pool, bool may_hand_over);
+/** lease_count_is_due() - lease_count_lately() will read */
+bool lease_count_is_due(const struct pool *pool);
 /** lease_has_live() - whether a slot is live at this moment; reads until it finds one */
 bool lease_has_live(struct pool *pool);
 /** lease_is_large() - reading all words takes long: off the loop */

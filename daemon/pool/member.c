@@ -75,6 +75,16 @@ static void unlink_member(struct pool *pool, struct pool_member *member)
 	*(member->next ? &member->next->prev : &pool->last) = member->prev;
 }
 
+/* Where /dev/shm is full, the last place is for those who may destroy the pool: nobody else who keeps coming can take it. */
+static bool may_enter(const struct pool *pool, const struct pool_identity *who)
+{
+	const struct ledger_table *tables = pool->ledger.tables;
+	uint32_t n_members = tables[LEDGER_MEMBERS].n_backed, n_results = tables[LEDGER_RESULTS].n_backed;
+
+	return pool_may_manage(pool, who) ||
+	       (n_members < n_results ? n_members : n_results) - pool->member_records.n > 1;
+}
+
 static int join_locked(struct pool *pool, const struct pool_identity *who, struct pool_member *member)
 {
 	int r;
@@ -82,6 +92,8 @@ static int join_locked(struct pool *pool, const struct pool_identity *who, struc
 	if (pool->is_destroyed)
 		return POOL_E_DESTROYED;
 	r = reserve_record(pool);
+	if (!r && !may_enter(pool, who))
+		r = -ENOSPC;
 	if (!r)
 		r = reserve_slot(pool);
 	if (r)

@@ -12,7 +12,7 @@
 
 /* ---- figures ---- */
 
-static uint64_t backed_bytes(const struct pool *pool)
+uint64_t backed_bytes(const struct pool *pool)
 {
 	struct stat st;
 

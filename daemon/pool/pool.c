@@ -170,14 +170,26 @@ void pool_survey(struct pool *pool, bool if_empty)
 	int r;
 
 	pool_lock_after_others(pool);
-	if (!pool->is_destroyed && !if_empty)
-		lease_count_live(pool, true, &n_bytes);
 	if (!pool->is_destroyed && if_empty && has_no_block(pool)) {
-		r = slab_recall_all(pool, POOL_MAY_BLOCK, &changed);
+		r = slab_recall_all(pool, NULL, POOL_MAY_BLOCK, &changed);
 		assert(!r);
 		(void)r;
 	}
+	pool->lease.n_freed_before = lease_count_freed(pool);
+	if (!pool->is_destroyed && (!if_empty || lease_is_large(pool)))
+		lease_count_live(pool, true, &n_bytes);
 	pool_unlock(pool);
+}
+
+/*
+ * Where few slabs are left they are looked through now. Else the survey's count says it: a slot that was live before it began, and
+ * that nobody has freed since, was seen; and where somebody has, there was a live one.
+ */
+static bool has_live_slot(struct pool *pool)
+{
+	if (!lease_is_large(pool))
+		return lease_has_live(pool);
+	return pool->lease.n_live || lease_count_freed(pool) != pool->lease.n_freed_before;
 }
 
 int pool_destroy(struct pool *pool, bool if_empty, struct pool_warning *warning)
@@ -194,7 +206,7 @@ int pool_destroy_with(struct pool *pool, bool if_empty, struct pool_warning *war
 	pool_lock(pool);
 	if (pool->is_destroyed)
 		r = POOL_E_DESTROYED;
-	else if (if_empty && (!has_no_block(pool) || lease_has_live(pool)))
+	else if (if_empty && (!has_no_block(pool) || pool->map.n_pinned || has_live_slot(pool)))
 		r = POOL_E_NOT_EMPTY;
 	if (!r) {
 		*warning = (struct pool_warning){0};

@@ -89,6 +89,7 @@ struct pool_holding {		  /* blocks of one owner */
 struct pool_call {	/* the request that a member is executing */
 	uint64_t id;	/* 0: none that will ever be asked for again */
 	uint64_t acked; /* answers to ids up to this have arrived */
+	uint64_t scan; /* after POOL_E_SLOW: number of the scan for empty slabs that answers it; 0: it waits for none */
 };
 
 struct pool_member { /* a session that has the pool open; made by pool_join(), gone after the last pool_leave_step() */
@@ -175,7 +176,8 @@ struct pool_warning { /* what a destroy or a session's end left behind, for log 
 
 /**
  * pool_survey() - what pool_destroy_with() needs to know and takes long to find out, in steps: whose slots are live, for its
- * warning; with @if_empty, empty slabs are taken back, so that it has only those to look through that may not be empty
+ * warning; with @if_empty, empty slabs are taken back, so that it has only those to look through that may not be empty, and if those
+ * are many, it only has to see that no slot was freed since
  */
 void pool_survey(struct pool *pool, bool if_empty);
 /**

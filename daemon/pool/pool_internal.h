@@ -376,10 +376,10 @@ bool shape_of(const struct pool *pool, uint64_t requested, struct shape *shapep)
 void block_remember_freed(struct pool *pool, uint64_t offset);
 /** block_find() - the block that a client calls @offset. Return: 0; POOL_E_NO_BLOCK, POOL_E_FREED, POOL_E_DESTROYED */
 int block_find(const struct pool *pool, uint64_t offset, uint32_t *extentp) MUST_CHECK;
-/** block_alloc() - @n new blocks of @owner, all or none; lets go of the mutex only with POOL_MAY_BLOCK
+/** block_alloc() - @n new blocks of @owner, all or none, for @asker; lets go of the mutex only with POOL_MAY_BLOCK
  *  @extents: out, [n]. Return: as pool_alloc() */
-int block_alloc(struct pool *pool, uint32_t owner, uint64_t origin, size_t n, const uint64_t sizes[],
-		uint64_t alignment, unsigned flags, uint64_t extents[]) MUST_CHECK;
+int block_alloc(struct pool_member *asker, uint32_t owner, size_t n, const uint64_t sizes[], uint64_t alignment,
+		unsigned flags, uint64_t extents[]) MUST_CHECK;
 /** block_describe() - fills all but old_size and moved */
 void block_describe(const struct pool *pool, uint32_t extent, struct pool_block *blockp);
 /** note_failure() - counts @r if it is an allocation refused for lack of anything. Return: @r */
@@ -500,6 +500,8 @@ uint64_t reclaim(struct pool *pool, uint64_t except, uint64_t wanted);
 
 /* ---- picture.c ---- */
 
+/** backed_bytes() - of the data segment, by the kernel's word */
+uint64_t backed_bytes(const struct pool *pool);
 uint32_t top_holders(struct pool *pool, struct pool_holder holders[], uint32_t n_max); /* under the mutex */
 /** top_cacher() - takes the mutex. Return: bytes in all magazines, when words were last read; @topp: whose has most of it */
 uint64_t top_cacher(struct pool *pool, struct pool_holder *topp);

@@ -43,7 +43,7 @@ static struct quota_account *account_new(struct quota *quota, uid_t uid)
 	if (!account)
 		return NULL;
 	account->uid = uid;
-	account->is_exempt = uid == 0 || uid == quota->own_uid;
+	account->is_exempt = quota_is_exempt(quota, uid);
 	account->quota = quota;
 	return account;
 }

@@ -45,6 +45,12 @@ struct quota {
 
 int quota_init(struct quota *quota, uid_t own_uid, const uint64_t limit[QUOTA_KIND_N]) MUST_CHECK;
 void quota_deinit(struct quota *quota);
+/** quota_is_exempt() - root and the daemon's own */
+static inline bool quota_is_exempt(const struct quota *quota, uid_t uid)
+{
+	return uid == 0 || uid == quota->own_uid;
+}
+
 /** quota_account_of() - the account of @uid, made if there is none. Return: NULL = out of memory. */
 struct quota_account *quota_account_of(struct quota *quota, uid_t uid);
 /** quota_charge() - Return: 0; QUOTA_E_EXCEEDED: nothing was charged. Any thread, no lock. */

@@ -145,8 +145,7 @@ static int move(const struct change *change, struct pool_block *blockp)
 
 	if (!is_slot && (extent_flags(&pool->map, change->extent) || owner == EXTENT_OWNER_NONE))
 		return POOL_E_PINNED;
-	r = block_alloc(pool, owner, change->member->session, 1, &change->wanted, EXTENT_GRANULE, change->flags,
-			&extent);
+	r = block_alloc(change->member, owner, 1, &change->wanted, EXTENT_GRANULE, change->flags, &extent);
 	if (r)
 		return r;
 	block_describe(pool, (uint32_t)extent, blockp);

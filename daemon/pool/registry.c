@@ -492,9 +492,9 @@ int registry_remove(struct registry *registry, struct pool *pool, bool if_empty,
 	uint32_t i;
 	int r;
 
-	/* Destroyed under the registry's mutex, so that who finds it no more can take its name at once. */
-	pool_survey(pool, if_empty);
 	pool_keep_checks_off(pool);
+	pool_survey(pool, if_empty);
+	/* Destroyed under the registry's mutex, so that who finds it no more can take its name at once. */
 	pthread_mutex_lock(&registry->mutex);
 	i = find_index(registry, pool_id(pool));
 	if (i < registry->n_entries && registry->entries[i]->pool == pool)

@@ -2,13 +2,15 @@
 /* registry_session - what of a session outlives the daemon: its record, and the answers to its requests about pools */
 #include "pool/registry_internal.h"
 
+/* Where /dev/shm is full and somebody keeps coming, there is a place left for root and the daemon's own user, who can make room. */
 int registry_add_session(struct registry *registry, struct directory_session *session, uint32_t *slotp)
 {
+	bool may_be_last = quota_is_exempt(&registry->quota, session->uid);
 	int r;
 
 	pthread_mutex_lock(&registry->mutex);
 	session->id = directory_next_session(&registry->directory);
-	r = directory_add_session(&registry->directory, session, slotp);
+	r = directory_add_session(&registry->directory, session, may_be_last, slotp);
 	pthread_mutex_unlock(&registry->mutex);
 	return r;
 }

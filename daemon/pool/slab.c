@@ -21,9 +21,8 @@
 
 #include "pool/pool_internal.h"
 
-#define COUNT_REST_FACTOR 10u /* after reading all words for a grant, so many times as long passes before the next */
-#define IDLE_PART	  8u /* of the pool, that may be idle when more than half of it is leased; both simply picked */
-#define PAGE		  LEASE_PAGE_BYTES
+#define IDLE_PART 8u /* of the pool, that may be idle when more than half of it is leased; simply picked */
+#define PAGE	  LEASE_PAGE_BYTES
 
 /* ---- shapes ---- */
 
@@ -405,16 +404,11 @@ static bool is_used_well(const struct pool *pool)
 static int judge_use(const struct grant *grant)
 {
 	struct pool *pool = grant->pool;
-	struct lease *lease = &pool->lease;
-	uint64_t begin = clock_ns(CLOCK_MONOTONIC), n_bytes;
 
-	if (pool->map.leased_bytes > pool->map.total_bytes / 2 &&
-	    begin >= lease->count_end_ns + COUNT_REST_FACTOR * lease->count_ns) {
+	if (pool->map.leased_bytes > pool->map.total_bytes / 2 && lease_count_is_due(pool)) {
 		if (lease_is_large(pool) && !(grant->flags & POOL_MAY_BLOCK))
 			return POOL_E_SLOW;
-		(void)lease_count_live(pool, grant->flags & POOL_MAY_BLOCK, &n_bytes);
-		lease->count_end_ns = clock_ns(CLOCK_MONOTONIC);
-		lease->count_ns = lease->count_end_ns - begin;
+		lease_count_lately(pool, grant->flags & POOL_MAY_BLOCK);
 		if (pool->is_destroyed)
 			return POOL_E_DESTROYED;
 	}

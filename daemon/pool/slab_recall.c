@@ -113,21 +113,35 @@ static uint64_t scan(struct pool *pool, unsigned flags)
 	return n_bytes;
 }
 
+/* The scan that @asker waits for: the next one, or that which was the next when it was sent to stand in line for a worker. */
+static uint64_t scan_for(struct pool_member *asker, uint64_t next)
+{
+	uint64_t scan = asker ? asker->call.scan : 0;
+
+	if (asker)
+		asker->call.scan = 0;
+	return scan ? scan : next;
+}
+
 /*
  * One scan at a time, and a rest after each. Whoever comes meanwhile has what the next one brings, whoever's it is: one that had
- * begun before may have passed what is empty since.
+ * begun before may have passed what is empty since. So however many ask at once, a scan or two answer all of them.
  */
-int slab_recall_all(struct pool *pool, unsigned flags, bool *changedp)
+int slab_recall_all(struct pool *pool, struct pool_member *asker, unsigned flags, bool *changedp)
 {
 	struct lease *lease = &pool->lease;
-	uint64_t mine = lease->n_begun + 1;
+	uint64_t next = lease->n_begun + 1, mine;
 
 	*changedp = false;
 	if (!lease->is_on || !pool->slab_records.n || !lease_is_sound(pool))
 		return 0;
 	if (!(flags & POOL_MAY_BLOCK) &&
-	    (lease_is_large(pool) || lease->is_scanning || clock_ns(CLOCK_MONOTONIC) < due_at(lease)))
+	    (lease_is_large(pool) || lease->is_scanning || clock_ns(CLOCK_MONOTONIC) < due_at(lease))) {
+		if (asker)
+			asker->call.scan = next;
 		return POOL_E_SLOW;
+	}
+	mine = scan_for(asker, next);
 	lease_raise_pressure(pool);
 	while (!pool->is_destroyed && lease->n_ended < mine) {
 		if (lease->is_scanning) {

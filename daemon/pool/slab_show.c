@@ -15,6 +15,8 @@
 
 #define LARGE_SLOTS (1u << 17) /* words that are read in a part of a millisecond, */
 #define LARGE_SLABS 1024u      /* if they are of no more slabs than these */
+#define COUNT_REST_FACTOR \
+	10u /* after reading all words, figures are good enough for so many times as long; simply picked */
 
 /* ---- one slab ---- */
 
@@ -152,6 +154,24 @@ uint64_t lease_count_live(struct pool *pool, bool may_hand_over, uint64_t *bytes
 		reading.n_bytes = pool->map.leased_bytes;
 	*bytesp = lease->live_bytes = reading.n_bytes;
 	return lease->n_live = reading.n_live;
+}
+
+bool lease_count_is_due(const struct pool *pool)
+{
+	const struct lease *lease = &pool->lease;
+
+	return clock_ns(CLOCK_MONOTONIC) >= lease->count_end_ns + COUNT_REST_FACTOR * lease->count_ns;
+}
+
+void lease_count_lately(struct pool *pool, bool may_hand_over)
+{
+	uint64_t begin = clock_ns(CLOCK_MONOTONIC), n_bytes;
+
+	if (!lease_count_is_due(pool))
+		return;
+	(void)lease_count_live(pool, may_hand_over, &n_bytes);
+	pool->lease.count_end_ns = clock_ns(CLOCK_MONOTONIC);
+	pool->lease.count_ns = pool->lease.count_end_ns - begin;
 }
 
 bool lease_has_live(struct pool *pool)

@@ -15,12 +15,16 @@ static void change(_Atomic uint64_t *count, uint64_t by)
 	atomic_fetch_add_explicit(count, by, memory_order_relaxed);
 }
 
-/* Half of them, so that one user's silent connections keep nobody else out. */
-static uint64_t most_before_hello(const struct limits *limits, const struct quota_account *account)
+/*
+ * No more than are left: a user alone has half of the limit, and the silent connections of many users together keep out none who has
+ * fewer, nor root.
+ */
+static bool may_enter(const struct admission *admission, const struct limits *limits,
+		      const struct quota_account *account)
 {
-	uint64_t most = limits->connections_before_hello;
+	uint64_t n_left = limits->connections_before_hello - count_of(&admission->n_before_hello);
 
-	return account->is_exempt ? most : most - most / 2;
+	return account->is_exempt || count_of(&account->n_before_hello) < n_left;
 }
 
 int admission_enter(struct admission *admission, const struct limits *limits, struct quota_account *account, char *why,
@@ -38,12 +42,11 @@ int admission_enter(struct admission *admission, const struct limits *limits, st
 			 count_of(&admission->n_before_hello));
 		return -EAGAIN;
 	}
-	if (count_of(&account->n_before_hello) >= most_before_hello(limits, account)) {
+	if (!may_enter(admission, limits, account)) {
 		snprintf(why, n_bytes,
-			 "user %u has %llu connections that have not said Hello yet, as many as one user may have "
-			 "(half of "
-			 "connections_before_hello, %llu); have them say Hello, or close them",
-			 account->uid, count_of(&account->n_before_hello),
+			 "user %u has %llu connection%s without a Hello yet, as many as are left for others "
+			 "(connections_before_hello, %llu); have them say Hello, or close them",
+			 account->uid, count_of(&account->n_before_hello), plural(count_of(&account->n_before_hello)),
 			 (unsigned long long)limits->connections_before_hello);
 		return -EAGAIN;
 	}

@@ -322,14 +322,14 @@ static uint32_t frame_limit(const struct connection *connection)
 }
 
 /*
- * A turn ends after so many requests, or so long a time: some requests take a thousand times as long as others.
+ * A turn ends after so many requests, or at @end_ns: some requests take a thousand times as long as others.
  * Return: bytes of @data [n_bytes] that are done with. What is left begins with a frame that may not be executed now
  * (then the connection is ready, paused or finishing) or with a part of one, whose length is *n_frame (0: unknown).
  */
-static size_t take_frames(struct connection *connection, const uint8_t *data, size_t n_bytes, uint32_t *n_framep)
+static size_t take_frames(struct connection *connection, const uint8_t *data, size_t n_bytes, uint64_t end_ns,
+			  uint32_t *n_framep)
 {
 	uint64_t n_left = connection->loop->limits.requests_in_flight;
-	uint64_t end_ns = uv_hrtime() + TURN_NS;
 	size_t n_done = 0;
 	int r = 0;
 
@@ -418,23 +418,20 @@ static void end_turn(struct connection *connection)
 
 static void serve(struct connection *connection, const uint8_t *data, size_t n_bytes)
 {
+	const struct quota_account *account = connection->peer.account;
+	struct loop *loop = connection->loop;
+	uint64_t begin_ns = uv_hrtime(), left_ns = loop_time_left(loop, account);
 	uint32_t n_frame;
-	size_t n_done = take_frames(connection, data, n_bytes, &n_frame);
+	size_t n_done;
 
+	n_done = take_frames(connection, data, n_bytes, begin_ns + (left_ns > TURN_NS ? TURN_NS : left_ns), &n_frame);
 	if (n_done) /* a new frame has a new deadline */
 		connection->frame_deadline = 0;
 	if (!connection->is_closing && !connection->is_finishing &&
 	    keep_input(connection, data + n_done, n_bytes - n_done, n_frame))
 		connection_close(connection, "there is no memory for its request");
 	end_turn(connection);
-}
-
-void connection_turn(struct connection *connection)
-{
-	if (connection->n_input)
-		serve(connection, connection->input, connection->n_input);
-	else
-		end_turn(connection);
+	loop_spend(loop, account, uv_hrtime() - begin_ns);
 }
 
 static void read_some(struct connection *connection)
@@ -453,6 +450,30 @@ static void read_some(struct connection *connection)
 		serve(connection, loop->read_buffer, connection->n_input + (size_t)n);
 	else if (!n || (errno != EAGAIN && errno != EWOULDBLOCK))
 		connection_finish(connection);
+	else
+		end_turn(connection);
+}
+
+void connection_turn(struct connection *connection)
+{
+	bool is_unread = connection->is_unread && may_dispatch(connection);
+
+	connection->is_unread = false;
+	if (is_unread)
+		read_some(connection);
+	else if (connection->n_input)
+		serve(connection, connection->input, connection->n_input);
+	else
+		end_turn(connection);
+}
+
+/* Its user has had its time: it reads in a later round. Meanwhile it is not the client that is late. */
+static void put_off(struct connection *connection)
+{
+	connection->is_unread = true;
+	connection->frame_deadline = 0;
+	loop_make_ready(connection->loop, connection);
+	update_events(connection, true);
 }
 
 /* ---- events ---- */
@@ -488,6 +509,8 @@ static void poll_cb(uv_poll_t *poll, int status, int events)
 		update_events(connection, false);
 	else if (!may_dispatch(connection))
 		update_events(connection, true);
+	else if (!loop_time_left(connection->loop, connection->peer.account))
+		put_off(connection);
 	else
 		read_some(connection);
 }

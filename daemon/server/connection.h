@@ -45,11 +45,13 @@ struct connection {
 	bool is_finishing;	 /* closes when its replies are sent */
 	bool is_closing;	 /* is closed; waits for handles and job */
 	bool is_ready;		 /* on the loop's ready list */
+	bool is_unread;		 /* with it: what there is to read had no turn yet */
 	bool has_moved;		 /* from another loop, with its Hello in the input */
 	struct watch *parked_at; /* its Hello waits for the jobs of the session that it resumes; NULL: it does not */
 	struct loop *moves_to;	 /* home of the session that it resumes: it goes there; NULL: it does not */
 	struct connection *prev, *next; /* all of the loop */
 	struct connection *ready_next;
+	uint64_t ready_round; /* of the loop, when it became ready */
 };
 
 /**
@@ -62,7 +64,7 @@ int connection_new(struct connection **connectionp, struct loop *loop, int fd, c
 /** connection_post() - hand it to its loop. Main thread, which has it no more */
 void connection_post(struct connection *connection);
 
-/** connection_turn() - execute what is in the input, up to the limit of one turn */
+/** connection_turn() - execute what is in the input, or to be read, up to the limit of one turn */
 void connection_turn(struct connection *connection);
 /** connection_job_done() - the answer of its job; frees @job */
 void connection_job_done(struct connection *connection, struct job *job);

@@ -201,17 +201,26 @@ static int refuse_member(struct request *request, bool has_pool, uint64_t pool)
 			      (unsigned long long)pool);
 }
 
+/* A worker goes on with what the loop has begun. */
+static void begin_call(const struct request *request, struct pool_call *call)
+{
+	if (!(request->flags & DISPATCH_MAY_BLOCK) || call->id != request->wire->id)
+		call->scan = 0;
+	call->id = request->wire->id;
+	call->acked = request->wire->acked;
+}
+
 struct pool_member *request_member(struct request *request, bool has_pool, uint64_t pool, int *rp)
 {
 	struct pool_member *member = has_pool ? session_member(request->session, pool) : NULL;
 
+	if (member)
+		begin_call(request, &member->call);
 	if (!member) {
 		*rp = refuse_member(request, has_pool, pool);
 	} else if (!(request->flags & DISPATCH_MAY_BLOCK) && pool_is_being_checked(member->pool)) {
 		*rp = DISPATCH_E_SLOW;
 		member = NULL;
-	} else {
-		member->call = (struct pool_call){.id = request->wire->id, .acked = request->wire->acked};
 	}
 	return member;
 }

@@ -18,13 +18,18 @@ static int answer_block(struct request *request, const struct pool_block *block)
 	return request_answer(request);
 }
 
-/* A full pool explains itself: asked, free, largest gap, top holders. */
+/*
+ * A full pool explains itself: asked, free, largest gap, top holders. For this all words are read, even where the refusal itself took
+ * no time; a worker finds the answer among those that are kept.
+ */
 static int refuse_alloc(struct request *request, int result, struct pool *pool, uint64_t size, uint64_t alignment)
 {
 	char sentence[SENTENCE_BYTES];
 
 	if (result != POOL_E_FULL && result != POOL_E_UNBACKED)
 		return request_refuse_pool(request, result, pool, "allocating %llu byte%s", (llu)size, plural(size));
+	if (!(request->flags & DISPATCH_MAY_BLOCK) && pool_is_long_to_read(pool))
+		return DISPATCH_E_SLOW;
 	pool_explain_full(pool, result, size, alignment, sentence, sizeof(sentence));
 	return request_refuse(request, status_of_pool((enum pool_outcome)result).error, "%s", sentence);
 }

@@ -2,6 +2,8 @@
 /*
  * Happy path: epoll wakes the thread; each readable connection gets one turn; one with requests left over is put on the
  *   ready list and gets its next turn when all others had theirs.
+ * One user's connections, however many, have so much time of a round together: those that are left go on the ready list, before the
+ *   others there, and have their turn in a later round.
  * On close: the stop message finishes every connection; when the last connection and the last watch are gone, and none is on its
  *   way here from another loop, the loop's own handles are closed, uv_run() returns, and nothing is left in the loop.
  */
@@ -16,19 +18,52 @@
 
 /* ---- turns ---- */
 
+/* A round is what happens at one time of the loop, which goes on when it polls: by more than a round's time, if that was used up. */
+static struct loop_user *user_of(struct loop *loop, const struct quota_account *account)
+{
+	struct loop_user *user = loop->users;
+	uint64_t now_ms = uv_now(&loop->uv);
+
+	for (unsigned i = 0; i < LOOP_USERS_N && user->account != account; i++)
+		if (loop->users[i].account == account || loop->users[i].round_ms < user->round_ms)
+			user = loop->users + i;
+	if (user->account != account || user->round_ms != now_ms)
+		*user = (struct loop_user){.account = account, .round_ms = now_ms};
+	return user;
+}
+
+uint64_t loop_time_left(struct loop *loop, const struct quota_account *account)
+{
+	const struct loop_user *user = user_of(loop, account);
+
+	return user->ns < LOOP_USER_NS ? LOOP_USER_NS - user->ns : 0;
+}
+
+void loop_spend(struct loop *loop, const struct quota_account *account, uint64_t ns)
+{
+	user_of(loop, account)->ns += ns;
+}
+
+/* Who became ready in this round has the next; whose user has no time left stays where it is. */
+static struct connection *next_in_turn(struct loop *loop)
+{
+	struct connection *connection = loop->ready_head;
+
+	while (connection && connection->ready_round != loop->ready_round &&
+	       !loop_time_left(loop, connection->peer.account))
+		connection = connection->ready_next;
+	return connection && connection->ready_round != loop->ready_round ? connection : NULL;
+}
+
 static void idle_cb(uv_idle_t *idle)
 {
 	struct loop *loop = idle->data;
-	struct connection *last = loop->ready_tail; /* who becomes ready from here on has the next round */
 	struct connection *connection;
 
-	while ((connection = loop->ready_head)) {
-		bool is_last = connection == last;
-
+	loop->ready_round++;
+	while ((connection = next_in_turn(loop))) {
 		loop_unready(loop, connection);
 		connection_turn(connection);
-		if (is_last)
-			break;
 	}
 }
 
@@ -37,6 +72,7 @@ void loop_make_ready(struct loop *loop, struct connection *connection)
 	if (connection->is_ready)
 		return;
 	connection->is_ready = true;
+	connection->ready_round = loop->ready_round;
 	connection->ready_next = NULL;
 	if (loop->ready_tail)
 		loop->ready_tail->ready_next = connection;

@@ -18,6 +18,14 @@ struct connection;
 struct watch;
 struct workers;
 
+#define LOOP_USERS_N 16u /* whose time is counted; of more at once, some have more of it. Simply picked */
+
+struct loop_user {
+	const struct quota_account *account; /* NULL: nobody's */
+	uint64_t round_ms;		     /* uv_now() of the loop when it had its last turn, */
+	uint64_t ns;			     /* and how long all its turns at that time were */
+};
+
 struct loop {
 	uv_loop_t uv;
 	uv_thread_t thread;
@@ -40,14 +48,18 @@ struct loop {
 	uint8_t *read_buffer;	     /* [read_bytes]: a partial frame and what is read behind it */
 	size_t read_bytes;
 
-	struct connection *connections;		    /* all */
-	struct connection *ready_head, *ready_tail; /* those with requests left over from their last turn */
-	struct watch *watches;			    /* one for each session */
+	struct connection *connections; /* all */
+	struct connection *ready_head,
+		*ready_tail;  /* those with requests left over from their last turn, or not read yet */
+	uint64_t ready_round; /* times that these had their turns */
+	struct loop_user users[LOOP_USERS_N];
+	struct watch *watches; /* one for each session */
 	bool is_stopping;
 	struct mailbox_message stop_message;
 };
 
 #define LOOP_READ_BYTES (64u << 10) /* most that one read takes; simply picked */
+#define LOOP_USER_NS	4000000u    /* others wait for so long for all connections of one user; simply picked */
 #define LOOP_STOP_MS	1000u	    /* clients have so long to take their replies at a stop; simply picked */
 
 /**
@@ -67,5 +79,9 @@ void loop_join(struct loop *loop);
 void loop_check_stopped(struct loop *loop);
 /** loop_make_ready() - give @connection another turn after the others had theirs */
 void loop_make_ready(struct loop *loop, struct connection *connection);
+/** loop_time_left() - ns that connections of @account may still be served now; 0: it is others' turn */
+uint64_t loop_time_left(struct loop *loop, const struct quota_account *account);
+/** loop_spend() - one of them was served for so long */
+void loop_spend(struct loop *loop, const struct quota_account *account, uint64_t ns);
 /** loop_unready() - it has gone */
 void loop_unready(struct loop *loop, struct connection *connection);

@@ -19,32 +19,34 @@
 /* Few run at a time, so they are simply counted. */
 static bool may_run(const struct workers *workers, const struct work *work)
 {
-	unsigned n_in_lane = 0, n_of_uid = 0;
+	unsigned n_in_lane = 0, n_of_uid = 0, n_free = workers->n;
 
 	for (const struct work *other = workers->running; other; other = other->next) {
 		n_in_lane += work->lane && other->lane == work->lane;
 		n_of_uid += other->uid == work->uid;
+		n_free -= n_free > 0;
 	}
-	return n_in_lane < WORKERS_PER_LANE && n_of_uid < workers->n_per_uid;
+	return n_in_lane < WORKERS_PER_LANE && n_of_uid < WORKERS_PER_FREE * n_free;
 }
 
 /*
- * The room that a work in @lane and @uid has left: only what is of the one or the other waited for it, and the first of each
- * takes it.
+ * The room that a work in @lane and @uid has left: a worker, which the first that may run takes; and a place in the lane and one of
+ * the user's, for which nobody waited but others of the one or the other. Whoever begins takes of each what was left.
  */
 static void give_turns(struct workers *workers, uint64_t lane, uid_t uid)
 {
-	bool has_lane = lane != 0, has_uid = true;
+	bool has_worker = true, has_lane = lane != 0, has_uid = true;
 	struct work *next;
 
-	for (struct work *work = workers->waiting; work && (has_lane || has_uid); work = next) {
+	for (struct work *work = workers->waiting; work && (has_worker || has_lane || has_uid); work = next) {
 		bool is_in_lane = lane && work->lane == lane, is_of_uid = work->uid == uid;
 
 		next = work->next;
-		if (!(has_lane && is_in_lane) && !(has_uid && is_of_uid))
+		if (!has_worker && !(has_lane && is_in_lane) && !(has_uid && is_of_uid))
 			continue;
 		if (!may_run(workers, work))
 			continue;
+		has_worker = false;
 		has_lane &= !is_in_lane;
 		has_uid &= !is_of_uid;
 		DL_DELETE(workers->waiting, work);
@@ -134,7 +136,7 @@ int workers_init(struct workers *workers)
 	const char *size = getenv(SIZE_VARIABLE);
 	unsigned n = size ? (unsigned)strtoul(size, NULL, 10) : 4u; /* as libuv reads it; its default */
 
-	*workers = (struct workers){.n_per_uid = n > 1 ? n - n / 4 : 1};
+	*workers = (struct workers){.n = n ? n : 1};
 	return -pthread_mutex_init(&workers->mutex, NULL);
 }
 

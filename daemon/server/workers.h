@@ -3,9 +3,9 @@
 /*
  * workers - whose slow work runs when, in libuv's thread pool
  *
- * That pool is one for everybody, and work in it may sleep or walk for long. So one lane, and one user, may have so much of it under
- * way at a time; what is more waits here, first come first served, and is passed by those who may. What runs and what it means is
- * the caller's.
+ * That pool is one for everybody, and work in it may sleep or walk for long. So one lane may have so much of it under way at a time,
+ * and one user so much for each worker that is free: the more users work, the fewer has each, and some are left for the next one.
+ * What is more waits here, first come first served, and is passed by those who may. What runs and what it means is the caller's.
  *
  * Threads: everything on the loop's thread of the work but for run(), which is a worker's. Its mutex is above the mailboxes'.
  */
@@ -18,6 +18,7 @@
 
 #define WORKERS_N	 24u /* threads, unless the environment says otherwise: asleep most of the time; simply picked */
 #define WORKERS_PER_LANE 4u  /* who waits for another's recall has its result: more wait less; simply picked */
+#define WORKERS_PER_FREE 3u  /* a user may have so many for each that is free: 18 if nobody else works; simply picked */
 
 struct work {			     /* embedded in what it is about, which lives until done() */
 	struct mailbox_message turn; /* first: its turn has come */
@@ -37,7 +38,7 @@ struct workers {
 	pthread_mutex_t mutex;
 	struct work *waiting,
 		*running; /* mutex; lists of utlist.h, in the order of their coming. Invariant: none that waits may run */
-	unsigned n_per_uid;
+	unsigned n;	  /* threads */
 };
 
 /** workers_set_up() - have libuv start WORKERS_N threads, unless the environment says otherwise. Before its first work */

@@ -6,6 +6,7 @@ endforeach()
 target_link_options(test_client_end PRIVATE -Wl,--wrap=mapping_open,--wrap=stream_connect)
 
 # The library's parts that stand alone: their sources, for the library exports only its public calls.
-set(heap_sources ${PROJECT_SOURCE_DIR}/client/heap.c ${PROJECT_SOURCE_DIR}/client/lease_map.c
+set(heap_sources ${PROJECT_SOURCE_DIR}/client/heap.c ${PROJECT_SOURCE_DIR}/client/shelf.c ${PROJECT_SOURCE_DIR}/client/lease_map.c
   ${PROJECT_SOURCE_DIR}/tests/lib/grantor.c)
 mempool_test(test_heap SOURCES test_heap.c ${heap_sources} LIBS mempool_flags LABELS unit concurrent)
+mempool_test(test_shelf SOURCES test_shelf.c ${heap_sources} LIBS mempool_flags LABELS unit)

@@ -1,16 +1,18 @@
 foreach(noun backing budget directory lease lease_hostile pool pool_block pool_model pool_picture quota recover registry registry_kill
-    registry_lost registry_recover segment)
+    registry_lost registry_recover segment slab_orphan)
   mempool_test(test_${noun} SOURCES test_${noun}.c LIBS mempool_pool LABELS unit)
 endforeach()
 # Whatever is done in steps, whichever way it is cut.
-foreach(noun lease lease_hostile pool_picture)
+foreach(noun lease lease_hostile pool_picture slab_orphan slab_recall)
   mempool_test(test_${noun}_hasty SOURCES test_${noun}.c $<TARGET_OBJECTS:mempool_pool_hasty> LIBS mempool_pool LABELS unit)
 endforeach()
 foreach(call shm_open shm_unlink ftruncate posix_fallocate mmap)
   target_link_options(test_registry_kill PRIVATE -Wl,--wrap=${call})
 endforeach()
 mempool_test(test_pool_fault SOURCES test_pool_fault.c LIBS mempool_pool mempool_fault LABELS unit)
-mempool_test(test_pool_threads SOURCES test_pool_threads.c LIBS mempool_pool LABELS unit concurrent)
+foreach(noun pool_threads slab_recall)
+  mempool_test(test_${noun} SOURCES test_${noun}.c LIBS mempool_pool LABELS unit concurrent)
+endforeach()
 
 # The pool's code once more, so that each access to the lease segment calls the test: it can kill the daemon there.
 get_target_property(pool_sources mempool_pool SOURCES)
@@ -23,7 +25,7 @@ mempool_test(test_lease_model SOURCES test_lease_model.c LIBS mempool_pool_steps
 
 # Every interleaving of small scenarios over the code of both sides. The calls that get memory are the test's, so that all can be put back.
 set(explore_sources explore/scenarios.c explore/truth.c explore/search.c explore/memory.c explore/daemon.c explore/heaps.c
-  ${PROJECT_SOURCE_DIR}/client/heap.c ${PROJECT_SOURCE_DIR}/client/lease_map.c)
+  ${PROJECT_SOURCE_DIR}/client/heap.c ${PROJECT_SOURCE_DIR}/client/shelf.c ${PROJECT_SOURCE_DIR}/client/lease_map.c)
 # Under a sanitizer it takes many minutes.
 set(explore_labels unit)
 if(MEMPOOL_SANITIZE)
@@ -31,7 +33,7 @@ if(MEMPOOL_SANITIZE)
 endif()
 mempool_test(test_explore SOURCES ${explore_sources} LIBS mempool_pool_steps LABELS ${explore_labels} TIMEOUT 3600 COST 70)
 foreach(call malloc calloc realloc free shm_open shm_unlink fchmod close ftruncate fstat mmap munmap madvise posix_fallocate
-    fallocate pread getrandom time clock_gettime lease_guard_map lease_guard_unmap lease_guard_was_hit)
+    fallocate pread getrandom time clock_gettime geteuid lease_guard_map lease_guard_unmap lease_guard_was_hit)
   target_link_options(test_explore PRIVATE -Wl,--wrap=${call})
 endforeach()
 

@@ -53,23 +53,42 @@ static void test_admission_silent_user_keeps_nobody_out(void **state)
 	for (int i = 0; i < 3; i++)
 		assert_int_equal(enter(gate, 7), 0);
 	assert_int_equal(enter(gate, 7), -EAGAIN);
-	assert_non_null(strstr(gate->why, "user 7 has 3 connections"));
-	assert_non_null(strstr(gate->why, "half of connections_before_hello, 5"));
+	assert_non_null(strstr(gate->why, "user 7 has 3 connections "));
+	assert_non_null(strstr(gate->why, "connections_before_hello, 5"));
 	assert_int_equal(enter(gate, 8), 0);
-	assert_int_equal(enter(gate, 8), 0);
-	assert_int_equal(enter(gate, 8), -EAGAIN); /* the limit of all */
-	assert_null(strstr(gate->why, "user"));
+	assert_int_equal(enter(gate, 8), -EAGAIN);
+	assert_non_null(strstr(gate->why, "user 8 has 1 connection "));
+	assert_int_equal(enter(gate, 0), 0); /* for whom there is a place yet */
 	assert_int_equal(enter(gate, 0), -EAGAIN);
-	admission_greet(&gate->admission, quota_account_of(&gate->quota, 7));
+	assert_null(strstr(gate->why, "user")); /* the limit of all */
+	leave(gate, 0, false);
+	for (int i = 0; i < 2; i++)
+		admission_greet(&gate->admission, quota_account_of(&gate->quota, 7));
 	assert_int_equal(enter(gate, 7), 0);
 	for (int i = 0; i < 4; i++)
-		leave(gate, 7, i == 0);
-	leave(gate, 8, false);
+		leave(gate, 7, i < 2);
 	leave(gate, 8, false);
 	assert_int_equal(gate->admission.n_connections, 0);
 	assert_int_equal(gate->admission.n_before_hello, 0);
 	assert_int_equal(quota_account_of(&gate->quota, 7)->n_before_hello, 0);
 	assert_int_equal(quota_account_of(&gate->quota, 8)->n_before_hello, 0);
+}
+
+/* However many users are silent: who comes next has a place, until there are as many users as places. */
+static void test_admission_two_silent_users_keep_no_third_out(void **state)
+{
+	struct gate *gate = *state;
+	unsigned n[4] = {0};
+
+	for (uid_t uid = 1; uid < N_ELEMENTS(n); uid++) {
+		while (!enter(gate, uid))
+			n[uid]++;
+		assert_true(n[uid] > 0);
+	}
+	assert_int_equal(n[1], gate->limits.connections_before_hello / 2);
+	for (uid_t uid = 1; uid < N_ELEMENTS(n); uid++)
+		while (n[uid]--)
+			leave(gate, uid, false);
 }
 
 static void test_admission_root_and_the_daemons_user_have_all(void **state)
@@ -101,6 +120,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_admission_silent_user_keeps_nobody_out, begin, end),
+		cmocka_unit_test_setup_teardown(test_admission_two_silent_users_keep_no_third_out, begin, end),
 		cmocka_unit_test_setup_teardown(test_admission_root_and_the_daemons_user_have_all, begin, end),
 		cmocka_unit_test_setup_teardown(test_admission_least_limit_lets_one_in, begin, end),
 	};

@@ -27,7 +27,7 @@ static struct {
 	sem_t permits;	/* requests that may pass it */
 } gate;
 
-#define LONG_NS 5000000u /* longer than a turn */
+#define LONG_NS 5000000u /* longer than a turn, and than a user's time */
 
 void hook_point(enum hook_place place, unsigned loop_index)
 {
@@ -111,7 +111,7 @@ static void house_close(struct house *house)
 	registry_close(house->services.registry);
 }
 
-static struct wire house_connect(struct house *house)
+static struct wire house_connect_as(struct house *house, uid_t uid)
 {
 	struct timeval patience = {.tv_sec = WIRE_PATIENCE_S};
 	struct wire wire = WIRE_NULL;
@@ -127,6 +127,7 @@ static struct wire house_connect(struct house *house)
 	assert_int_equal(credentials_get(ends[0], &who), 0);
 	assert_int_equal(who.uid, getuid());
 	assert_int_equal(who.pid, getpid());
+	who.uid = uid;
 	account = quota_account_of(registry_quota(house->services.registry), who.uid);
 	assert_non_null(account);
 	assert_int_equal(admission_enter(&house->admission, &house->loop.limits, account, why, sizeof(why)), 0);
@@ -134,6 +135,11 @@ static struct wire house_connect(struct house *house)
 	connection_post(connection);
 	wire.socket = ends[1];
 	return wire;
+}
+
+static struct wire house_connect(struct house *house)
+{
+	return house_connect_as(house, getuid());
 }
 
 static struct limits defaults(void)
@@ -271,6 +277,60 @@ static void test_connection_turn_ends_when_its_time_is_up(void **state)
 	gate_permit(1); /* one may stand there */
 	expect_replies(&flood, 2, N + 1);
 	wire_close(&flood);
+	wire_close(&other);
+	house_close(&house);
+	sem_destroy(&gate.arrivals);
+	sem_destroy(&gate.permits);
+}
+
+static void send_pings(struct wire *wire, unsigned n)
+{
+	uint8_t *frame;
+	size_t n_bytes;
+
+	for (; n; n--) {
+		frame = packed_ping(wire, &n_bytes);
+		assert_int_equal(wire_send_bytes(wire, frame, n_bytes), 0);
+		free(frame);
+	}
+}
+
+/* Counted, as above: however many connections of one user have requests, another waits for a few of them only. */
+static void test_connection_many_of_a_user_share_its_time(void **state)
+{
+	enum {
+		N_FLOODS = 20,
+		N = 10
+	};
+	struct limits limits = defaults();
+	struct wire floods[N_FLOODS], other;
+	struct house house;
+
+	(void)state;
+	assert_int_equal(sem_init(&gate.arrivals, 0, 0), 0);
+	assert_int_equal(sem_init(&gate.permits, 0, 0), 0);
+	house_open(&house, &limits);
+	other = house_connect_as(&house, getuid() + 1);
+	assert_int_equal(wire_hello(&other), 0);
+	for (int i = 0; i < N_FLOODS; i++) {
+		floods[i] = house_connect(&house);
+		assert_int_equal(wire_hello(&floods[i]), 0);
+	}
+	atomic_store(&gate.is_shut, true);
+	for (int i = 0; i < N_FLOODS; i++)
+		send_pings(&floods[i], N);
+	while (sem_wait(&gate.arrivals))
+		;
+	send_pings(&other, 1);
+	gate_permit(
+		4); /* the one that is there, one of a round of those that are ready, one of those that are read, and the other's */
+	expect_replies(&other, 2, 2);
+	atomic_store(&gate.is_shut, false);
+	gate_permit(1); /* one may stand there */
+	for (int i = 0; i < N_FLOODS; i++) {
+		expect_replies(&floods[i], 2, N + 1); /* each had its turns */
+		wire_close(&floods[i]);
+	}
 	wire_close(&other);
 	house_close(&house);
 	sem_destroy(&gate.arrivals);
@@ -447,10 +507,10 @@ static void test_connection_lost_is_away_and_goodbye_is_gone(void **state)
 	house_close(&house);
 }
 
-static void set_room(struct house *house, unsigned n_per_uid)
+static void set_workers(struct house *house, unsigned n)
 {
 	pthread_mutex_lock(&house->workers.mutex);
-	house->workers.n_per_uid = n_per_uid;
+	house->workers.n = n;
 	pthread_mutex_unlock(&house->workers.mutex);
 }
 
@@ -485,7 +545,7 @@ static void test_connection_lost_takes_its_waiting_job_along(void **state)
 	assert_int_equal(wire_hello(&wire), 0);
 	session = sessions_first(&house.sessions);
 	memcpy(token, session->token, sizeof(token));
-	set_room(&house, 0);
+	set_workers(&house, 0);
 	assert_int_equal(wire_send(&wire, &request), 0);
 	while (!is_somebody_waiting(&house))
 		sched_yield();
@@ -497,7 +557,7 @@ static void test_connection_lost_takes_its_waiting_job_along(void **state)
 	assert_int_equal(wire_send(&next, &again), 0); /* and waits in its turn, until the stop */
 	while (!is_somebody_waiting(&house))
 		sched_yield();
-	set_room(&house, 1); /* for the session's end; nothing looks at the job again */
+	set_workers(&house, 1); /* for the session's end; nothing looks at the job again */
 	wire_close(&wire);
 	house_close(&house);
 	wire_close(&next);
@@ -553,6 +613,7 @@ int main(void)
 		cmocka_unit_test(test_connection_takes_a_frame_byte_by_byte),
 		cmocka_unit_test(test_connection_takes_more_than_a_turn_in_order),
 		cmocka_unit_test(test_connection_turn_ends_when_its_time_is_up),
+		cmocka_unit_test(test_connection_many_of_a_user_share_its_time),
 		cmocka_unit_test(test_connection_lengths_end_at_the_limit),
 		cmocka_unit_test(test_connection_deadlines),
 		cmocka_unit_test(test_connection_late_reader_gets_all_in_order),

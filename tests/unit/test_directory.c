@@ -54,7 +54,7 @@ static uint32_t add(struct directory *directory, const char *command)
 	const struct directory_session session = session_of(directory, command);
 	uint32_t slot;
 
-	assert_int_equal(directory_add_session(directory, &session, &slot), 0);
+	assert_int_equal(directory_add_session(directory, &session, true, &slot), 0);
 	return slot;
 }
 

@@ -75,6 +75,33 @@ static void test_dispatch_of_a_pool_that_is_being_checked_is_slow(void **state)
 	client_close(&client);
 }
 
+/* Its sentence takes long, even where the refusal does not: a worker says it. */
+static void test_dispatch_refusal_in_a_large_pool_is_slow(void **state)
+{
+	struct client client = client_greet(*state, 0);
+	uint64_t id = create(&client, "l", 64 << 20), offset = alloc(&client, id, 100000);
+	struct pool_member *member = session_member(client.peer.session, id);
+	uint32_t heap, ids[POOL_SLABS_MAX], n;
+
+	member->call.id = 0; /* no request */
+	assert_int_equal(pool_open_heap(member, true, &heap), 0);
+	while (!pool_is_long_to_read(member->pool))
+		assert_int_equal(pool_lease_slabs(member, heap, 0, POOL_SLABS_MAX, POOL_MAY_BLOCK, ids, &n), 0);
+	assert_int_equal(SAY(&client, REALLOC, realloc, Realloc, SET(pool, id), SET(offset, offset),
+			     SET(size, UINT64_C(1) << 60)),
+			 -ENOSPC);
+	assert_true(client.was_slow);
+	assert_says(&client, "1.00 EiB");
+	pool_lock(member->pool);
+	lease_damage(member->pool, "a test says so"); /* nothing can be recalled any more */
+	pool_unlock(member->pool);
+	assert_int_equal(SAY(&client, ALLOC, alloc, Alloc, SET(pool, id), SET(size, 1 << 30)), -ENOSPC);
+	assert_true(client.was_slow);
+	assert_int_equal(SAY(&client, STATS, stats, Stats, SET(pool, id)), 0);
+	assert_int_equal(client.reply->stats->failed_total, 2); /* each once */
+	client_close(&client);
+}
+
 static void test_dispatch_realloc_and_inspect(void **state)
 {
 	struct client client = client_greet(*state, 0);
@@ -161,6 +188,7 @@ int main(void)
 		TEST(requests_on_a_pool_need_membership),
 		TEST(alloc_and_free),
 		TEST(of_a_pool_that_is_being_checked_is_slow),
+		TEST(refusal_in_a_large_pool_is_slow),
 		TEST(realloc_and_inspect),
 		TEST(batches),
 		TEST(names_and_holds),

@@ -1,74 +1,15 @@
 // SPDX-License-Identifier: MIT
-/* Heaps over a lease segment in memory; the daemon's part is played by tests/lib/grantor.c. */
-#include "client/heap.h"
-
+/* What heaps do to slots: step by step, by random steps, over a hostile segment, and by threads. */
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "tests/lib/grantor.h"
+#include "heap_world.h"
 #include "tests/lib/rnd.h"
-#include "tests/lib/test.h"
 
-#define DATA_BYTES (UINT64_C(8) << 20)
-#define N_HEAPS	   3u
-#define N_LIVE	   4000u
-
-struct setting {
-	struct grantor grantor;
-	struct heap heaps[N_HEAPS + 1]; /* by number; [0] is nobody */
-};
-
-static int setup(void **state)
-{
-	struct setting *setting = malloc(sizeof(*setting));
-
-	assert_non_null(setting);
-	grantor_init(&setting->grantor, DATA_BYTES, 128);
-	for (uint32_t k = 1; k <= N_HEAPS; k++) {
-		grantor_open(&setting->grantor, k, 100 + k);
-		memset(&setting->heaps[k], 0xff, sizeof(setting->heaps[k]));
-		heap_init(&setting->heaps[k], &setting->grantor.map, k, DATA_BYTES);
-	}
-	*state = setting;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct setting *setting = *state;
-
-	for (uint32_t k = 1; k <= N_HEAPS; k++)
-		heap_deinit(&setting->heaps[k]);
-	grantor_deinit(&setting->grantor);
-	free(setting);
-	return 0;
-}
-
-static uint32_t slots_of(uint32_t size_class)
-{
-	uint64_t n = (16u << 10) / size_class_bytes(size_class);
-
-	return size_class >= SIZE_CLASS_CUT_N ? 1 : n < 4 ? 4 : (uint32_t)n;
-}
-
-static uint64_t alloc(struct setting *s, uint32_t k, uint64_t size)
-{
-	uint32_t size_class = size_class_of(size);
-
-	return grantor_alloc(&s->grantor, &s->heaps[k], size_class, slots_of(size_class));
-}
-
-static uint16_t word_at(struct setting *s, uint64_t offset)
-{
-	uint32_t id;
-	_Atomic uint16_t *word = grantor_word(&s->grantor, offset, &id);
-
-	assert_non_null(word);
-	return atomic_load(word);
-}
+#define N_LIVE 4000u
 
 /* ---- single steps ---- */
 
@@ -284,79 +225,6 @@ static void test_a_heap_whose_session_is_over_touches_nothing(void **state)
 	}
 }
 
-static void test_slots_flushed_by_another_are_found_again(void **state)
-{
-	struct setting *s = *state;
-	uint32_t n_slabs = 0, n_after = 0;
-	static uint64_t live[2000];
-
-	for (uint32_t round = 0; round < 50; round++) { /* 1 allocates, 2 frees */
-		for (uint32_t i = 0; i < 2000; i++) {
-			live[i] = alloc(s, 1, 64);
-			assert_int_not_equal(live[i], 0);
-		}
-		for (uint32_t i = 0; i < 2000; i++)
-			assert_int_equal(grantor_free(&s->heaps[2], live[i]), 0);
-		for (uint32_t id = 0, *n = round ? &n_after : &n_slabs; id < s->grantor.n_slabs; id++)
-			*n = id ? *n + s->grantor.slabs[id].is_slab : s->grantor.slabs[id].is_slab;
-	}
-	assert_in_range(n_after, n_slabs, n_slabs * 2); /* not more each round */
-}
-
-static uint32_t recall_all(struct setting *s)
-{
-	uint32_t n = 0;
-
-	for (uint32_t id = 0; id < s->grantor.n_slabs; id++)
-		n += grantor_recall(&s->grantor, id);
-	return n;
-}
-
-/* The ids come back, to this heap and others, in this class and others: what a heap knows of is no more for that. */
-static void test_a_shelf_keeps_no_recalled_slabs(void **state)
-{
-	struct setting *s = *state;
-	static uint64_t live[2][1000];
-	uint32_t n_most = 0, classes[] = {size_class_of(64), size_class_of(512)};
-
-	for (uint32_t round = 0; round < 500; round++) {
-		uint32_t n;
-
-		for (uint32_t i = 0; i < N_ELEMENTS(live[0]); i++) {
-			live[0][i] = alloc(s, 1 + round % 2, round % 3 ? 64 : 512);
-			live[1][i] = alloc(s, 2 - round % 2, 64);
-			assert_true(live[0][i] && live[1][i]);
-		}
-		for (uint32_t i = 0; i < N_ELEMENTS(live[0]); i++) {
-			assert_int_equal(grantor_free(&s->heaps[1 + round % 2], live[0][i]), 0);
-			assert_int_equal(grantor_free(&s->heaps[2 - round % 2], live[1][i]), 0);
-		}
-		heap_flush(&s->heaps[1]);
-		heap_flush(&s->heaps[2]);
-		n = recall_all(s);
-		assert_int_not_equal(n, 0);
-		n_most = n > n_most ? n : n_most;
-	}
-	for (uint32_t k = 1; k <= 2; k++)
-		for (uint32_t i = 0; i < N_ELEMENTS(classes); i++)
-			assert_in_range(s->heaps[k].shelves[classes[i]].n_slabs, 1, 2 * n_most);
-}
-
-/* Recalled and granted again before the heap has looked: it cannot know, and yet does not gather them. */
-static void test_a_shelf_has_a_slab_that_is_granted_again_once(void **state)
-{
-	struct setting *s = *state;
-	uint32_t size_class = size_class_of(64), id = grantor_grant(&s->grantor, 1, size_class, slots_of(size_class));
-
-	for (uint32_t i = 0; i < 10000; i++) {
-		heap_grant(&s->heaps[1], size_class, 1, &id);
-		assert_true(grantor_recall(&s->grantor, id));
-		assert_int_equal(grantor_grant(&s->grantor, 1, size_class, slots_of(size_class)), id);
-	}
-	assert_in_range(s->heaps[1].shelves[size_class].n_slabs, 1, 4);
-	assert_int_not_equal(alloc(s, 1, 64), 0);
-}
-
 static void test_a_stopped_heaps_large_slot_can_be_taken_back(void **state)
 {
 	struct setting *s = *state;
@@ -413,19 +281,6 @@ static void test_a_destroyed_pool_is_stale(void **state)
 
 	atomic_fetch_or(&s->grantor.map.header->flags, LEASE_DESTROYED);
 	assert_int_equal(heap_alloc(&s->heaps[1], 3, &offset), -ESTALE);
-}
-
-static void test_zero_words_are_never_taken(void **state)
-{
-	struct setting *s = *state;
-	uint32_t id = grantor_grant(&s->grantor, 1, 3, 64);
-	uint64_t offset;
-
-	for (uint32_t i = 0; i < 64; i++)
-		atomic_store(&s->grantor.map.words[s->grantor.slabs[id].first_word + i], 0);
-	heap_grant(&s->heaps[1], 3, 1, &id);
-	assert_int_equal(heap_alloc(&s->heaps[1], 3, &offset), HEAP_E_EMPTY);
-	assert_int_equal(grantor_free(&s->heaps[1], s->grantor.slabs[id].base), HEAP_E_REQUEST);
 }
 
 /* ---- random sequences against a naive model ---- */
@@ -791,8 +646,6 @@ static void test_words_order_what_is_done_to_their_slots(void **state)
 	relay_block(*state, 100000); /* and by a CAS */
 }
 
-#define HEAP_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -807,14 +660,10 @@ int main(void)
 		HEAP_TEST(test_take_wants_the_senders_session),
 		HEAP_TEST(test_flush_gives_every_slot_back),
 		HEAP_TEST(test_a_heap_whose_session_is_over_touches_nothing),
-		HEAP_TEST(test_slots_flushed_by_another_are_found_again),
-		HEAP_TEST(test_a_shelf_keeps_no_recalled_slabs),
-		HEAP_TEST(test_a_shelf_has_a_slab_that_is_granted_again_once),
 		HEAP_TEST(test_a_stopped_heaps_large_slot_can_be_taken_back),
 		HEAP_TEST(test_a_large_slot_that_was_taken_back_is_not_found_again_by_its_word),
 		HEAP_TEST(test_pressure_empties_the_magazines),
 		HEAP_TEST(test_a_destroyed_pool_is_stale),
-		HEAP_TEST(test_zero_words_are_never_taken),
 		HEAP_TEST(test_random_steps_keep_the_books),
 		HEAP_TEST(test_random_steps_keep_the_books_each),
 		HEAP_TEST(test_random_bytes_crash_nothing),

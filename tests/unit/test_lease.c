@@ -3,8 +3,6 @@
  * Leases, each outcome of each call. The client is simulated by what it may do: words and custody, through a mapping of its own
  * of the lease segment.
  */
-#include <pthread.h>
-#include <sched.h>
 #include <sys/mman.h>
 
 #include "lease_world.h"
@@ -218,212 +216,6 @@ static void test_lease_death_with_lifetime_pool_leaves_blocks(void **state)
 	lease_world_deinit(&t);
 }
 
-static void test_lease_recall_gives_room_to_a_request(void **state)
-{
-	struct lease_world t;
-	uint64_t blocks[8], size, n = 0;
-
-	(void)state;
-	lease_world_init(&t, 4u << 20, 0);
-	size = world_stats(t.pool).total;
-	for (; n < 8; n++)
-		blocks[n] = client_alloc(&t, 0, 20000);
-	assert_true(world_stats(t.pool).largest_free < size);
-	for (uint64_t i = 0; i < n; i++)
-		client_free(&t, 0, blocks[i]);
-	client_flush(&t, 0);
-	assert_true(world_stats(t.pool).leased_idle > 0);
-	assert_int_equal(world_alloc(t.members[1], size), POOL_FIRST);
-	assert_int_equal(world_stats(t.pool).leased_idle, 0);
-	world_check(t.pool);
-	lease_world_deinit(&t);
-}
-
-static void *alloc_all(void *arg)
-{
-	struct lease_world *t = arg;
-	struct pool_block block;
-
-	assert_int_equal(pool_alloc(t->members[1], world_stats(t->pool).total, 0, POOL_MAY_BLOCK, &block), 0);
-	return NULL;
-}
-
-/* A scan is under way, which has passed what is empty: the next one counts. */
-static void test_lease_recall_during_a_scan_has_the_next(void **state)
-{
-	struct lease_world t;
-	pthread_t thread;
-
-	(void)state;
-	lease_world_init(&t, 4u << 20, 0);
-	client_free(&t, 0, client_alloc(&t, 0, 64));
-	client_flush(&t, 0);
-	t.pool->lease.is_scanning = true;
-	t.pool->lease.n_begun++;
-	assert_int_equal(pthread_create(&thread, NULL, alloc_all, &t), 0);
-	while (!client_header(&t)->pressure) /* raised just before it waits, under the mutex */
-		sched_yield();
-	pool_lock(t.pool);
-	t.pool->lease.is_scanning = false;
-	t.pool->lease.n_ended++;
-	pthread_cond_broadcast(&t.pool->scan_ended);
-	pool_unlock(t.pool);
-	pthread_join(thread, NULL);
-	assert_int_equal(t.pool->lease.n_ended, 2);
-	assert_int_equal(world_stats(t.pool).leased_idle, 0);
-	world_check(t.pool);
-	lease_world_deinit(&t);
-}
-
-static void test_lease_recall_leaves_cached_and_custody_alone(void **state)
-{
-	struct lease_world t;
-	struct pool_block block;
-	uint64_t a, total;
-	uint32_t id;
-
-	(void)state;
-	lease_world_init(&t, 4u << 20, 0);
-	total = world_stats(t.pool).total;
-	a = client_alloc(&t, 0, 64);
-	id = client_slab_of(&t, a);
-	client_free(&t, 0, a); /* cached */
-	assert_int_equal(pool_alloc(t.members[1], total, 0, POOL_MAY_BLOCK, &block), POOL_E_FULL);
-	client_flush(&t, 0);
-	assert_true(lease_custody_take(&client_slab(&t, id)->custody, t.heaps[0]));
-	assert_int_equal(pool_alloc(t.members[1], total, 0, POOL_MAY_BLOCK, &block), POOL_E_FULL);
-	world_leave(t.members[0]); /* custody of the dead is broken */
-	t.members[0] = NULL;
-	assert_int_equal(pool_alloc(t.members[1], total, 0, POOL_MAY_BLOCK, &block), 0);
-	world_check(t.pool);
-	lease_world_deinit(&t);
-}
-
-static void test_lease_large_cached_block_is_taken_from_a_stopped_heap(void **state)
-{
-	struct lease_world t;
-	uint64_t a, total;
-
-	(void)state;
-	lease_world_init(&t, 8u << 20, 0);
-	total = world_stats(t.pool).total;
-	a = client_alloc(&t, 0, 100000);
-	client_free(&t, 0, a);
-	assert_int_equal(client_word_at(&t, a), lease_cached_by(t.heaps[0]));
-	assert_int_equal(world_alloc(t.members[1], total), POOL_FIRST);
-	world_check(t.pool);
-	lease_world_deinit(&t);
-}
-
-static void test_lease_orphans_are_leased_again_first(void **state)
-{
-	struct lease_world t;
-	uint32_t ids[POOL_SLABS_MAX], n, id;
-	uint64_t a, b;
-
-	(void)state;
-	lease_world_init(&t, 64u << 20, 0);
-	a = client_alloc(&t, 0, 64);
-	b = client_alloc(&t, 0, 64);
-	id = client_slab_of(&t, a);
-	assert_true(client_take(&t, 1, b, 0)); /* keeps the slab from being empty */
-	world_leave(t.members[0]);
-	t.members[0] = NULL;
-	assert_int_equal(client_slab(&t, id)->grantee, 0);
-	assert_int_equal(pool_lease_slabs(t.members[1], t.heaps[1], size_class_of(64), 1, 0, ids, &n), 0);
-	assert_int_equal(n, 1);
-	assert_int_equal(ids[0], id);
-	assert_int_equal(client_slab(&t, id)->grantee, t.heaps[1]);
-	assert_int_equal(client_word_at(&t, b), lease_live_of(t.heaps[1]));
-	world_check(t.pool);
-	lease_world_deinit(&t);
-}
-
-/* Of a pool of lifetime pool, full of slots of a page each: client 0 ends, and of its slabs have free slots what @frees says. */
-static uint32_t leave_orphans(struct lease_world *t, bool (*frees)(uint32_t id, uint32_t slot))
-{
-	static uint64_t blocks[16384];
-	uint32_t n = 0, n_freed = 0, i;
-
-	lease_world_init(t, 32u << 20, 1);
-	while (n < N_ELEMENTS(blocks) && (blocks[n] = client_try_alloc(t, 0, 4096)))
-		n++;
-	for (i = 0; i < n; i++) {
-		uint32_t id = client_slab_of(t, blocks[i]);
-
-		if (frees(id, (uint32_t)((blocks[i] - client_slab(t, id)->base) / 4096))) {
-			client_free(t, 0, blocks[i]);
-			n_freed++;
-		}
-	}
-	world_leave(t->members[0]);
-	t->members[0] = NULL;
-	return n_freed;
-}
-
-/* Every free slot is had by a lease, and no slab twice. */
-static void lease_all_of(struct lease_world *t, uint32_t n_free)
-{
-	static bool is_seen[4096];
-	uint32_t ids[POOL_SLABS_MAX], n, n_had = 0;
-	int r;
-
-	memset(is_seen, 0, sizeof(is_seen));
-	while (!(r = pool_lease_slabs(t->members[1], t->heaps[1], size_class_of(4096), 4, POOL_MAY_BLOCK, ids, &n)))
-		for (uint32_t i = 0; i < n; i++) {
-			const struct lease_slab *slab = client_slab(t, ids[i]);
-
-			assert_true(ids[i] < N_ELEMENTS(is_seen) && !is_seen[ids[i]]);
-			is_seen[ids[i]] = true;
-			for (uint32_t k = 0; k < slab->n_slots; k++)
-				if (lease_word_peek(client_word(t, ids[i], k)) == LEASE_FREE) {
-					lease_word_keep(client_word(t, ids[i], k), lease_live_of(t->heaps[1]));
-					n_had++;
-				}
-		}
-	assert_int_equal(r, POOL_E_FULL);
-	assert_true(n_had >= n_free);
-	world_check(t->pool);
-}
-
-static bool frees_of_one(uint32_t id, uint32_t slot)
-{
-	return id == 40 && slot % 2;
-}
-
-static bool frees_most(uint32_t id, uint32_t slot)
-{
-	(void)id;
-	return slot % 16 != 0;
-}
-
-/* Most of them are full, whichever way they are listed. */
-static void test_lease_orphans_that_are_full_hide_no_other(void **state)
-{
-	uint32_t ids[POOL_SLABS_MAX], n, n_free;
-	struct lease_world t;
-
-	(void)state;
-	n_free = leave_orphans(&t, frees_of_one);
-	assert_true(n_free > 0);
-	assert_int_equal(pool_lease_slabs(t.members[1], t.heaps[1], size_class_of(4096), 4, 0, ids, &n), POOL_E_SLOW);
-	lease_all_of(&t, n_free);
-	lease_world_deinit(&t);
-}
-
-/* A pool that is full of free slots grants no new slab; orphans take no new room. */
-static void test_lease_orphans_are_leased_in_a_pool_that_is_used_ill(void **state)
-{
-	struct lease_world t;
-	uint32_t n_free;
-
-	(void)state;
-	n_free = leave_orphans(&t, frees_most);
-	assert_true((uint64_t)n_free * 4096 > world_stats(t.pool).total / 2);
-	lease_all_of(&t, n_free);
-	lease_world_deinit(&t);
-}
-
 static void test_lease_pins_hold_names_and_frees_by_request(void **state)
 {
 	struct lease_world t;
@@ -599,6 +391,11 @@ static void test_lease_numbers_run_out(void **state)
 	lease_world_deinit(&t);
 }
 
+static void commit_nothing(void *arg)
+{
+	(void)arg;
+}
+
 /* What the survey has counted is told; whether a slot is live is looked at again, and what is only cached is nobody's. */
 static void test_lease_destroy_counts_slots(void **state)
 {
@@ -628,6 +425,67 @@ static void test_lease_destroy_counts_slots(void **state)
 		pool_unref(t.pool);
 		world_deinit(&t.world);
 	}
+}
+
+/* Nobody else may open any pool while this one is destroyed: words of a hundred thousand slots are not read then. */
+static void test_lease_destroy_of_a_large_pool_reads_no_words(void **state)
+{
+	struct pool_warning warning;
+	_Atomic uint16_t *word = NULL;
+	uint32_t ids[POOL_SLABS_MAX], n;
+	struct lease_world t;
+
+	(void)state;
+	lease_world_init(&t, 64u << 20, 0);
+	while (!lease_is_large(t.pool)) {
+		assert_int_equal(pool_lease_slabs(t.members[0], t.heaps[0], 0, POOL_SLABS_MAX, POOL_MAY_BLOCK, ids, &n),
+				 0);
+		for (uint32_t i = 0; i < n; i++) /* so that they cannot be taken back */
+			assert_true(lease_custody_take(&client_slab(&t, ids[i])->custody, t.heaps[0]));
+		word = client_word(&t, ids[0], 0);
+	}
+	lease_word_keep(word, lease_live_of(t.heaps[0]));
+	pool_survey(t.pool, true);
+	assert_int_equal(pool_destroy_with(t.pool, true, &warning, NULL, NULL), POOL_E_NOT_EMPTY);
+	lease_word_keep(word, LEASE_FREE);
+	pool_survey(t.pool, true);
+	lease_count(&client_heap(&t, 0)->n_free); /* a slot was live where the survey had been, or was not yet */
+	assert_int_equal(pool_destroy_with(t.pool, true, &warning, NULL, NULL), POOL_E_NOT_EMPTY);
+	pool_survey(t.pool, true);
+	lease_word_keep(word, 0); /* whoever reads that has found damage */
+	assert_int_equal(pool_destroy_with(t.pool, true, &warning, commit_nothing, NULL), 0);
+	assert_false(t.pool->lease.is_damaged);
+	for (int i = 0; i < N_CLIENTS; i++)
+		world_leave(t.members[i]);
+	munmap(t.map, t.map_bytes);
+	pool_unref(t.pool);
+	world_deinit(&t.world);
+}
+
+/* Of many who are refused, most are told figures of a moment ago. */
+static void test_lease_words_of_a_large_pool_are_not_read_for_each_sentence(void **state)
+{
+	uint32_t ids[POOL_SLABS_MAX], n;
+	struct lease_world t;
+	char sentence[640];
+
+	(void)state;
+	lease_world_init(&t, 64u << 20, 0);
+	while (!lease_is_large(t.pool))
+		assert_int_equal(pool_lease_slabs(t.members[0], t.heaps[0], 0, POOL_SLABS_MAX, POOL_MAY_BLOCK, ids, &n),
+				 0);
+	pool_explain_full(t.pool, POOL_E_FULL, 1, 0, sentence, sizeof(sentence));
+	assert_non_null(strstr(sentence, "idle in slabs"));
+	lease_word_keep(client_word(&t, ids[0], 0), 0); /* whoever reads that has found damage */
+	t.pool->lease.count_ns =
+		t.pool->lease.count_end_ns; /* as if it had taken so long that it is not due for days */
+	pool_explain_full(t.pool, POOL_E_FULL, 1, 0, sentence, sizeof(sentence));
+	assert_non_null(strstr(sentence, "idle in slabs"));
+	assert_false(t.pool->lease.is_damaged);
+	t.pool->lease.count_ns = 0;
+	pool_explain_full(t.pool, POOL_E_FULL, 1, 0, sentence, sizeof(sentence));
+	assert_true(t.pool->lease.is_damaged);
+	lease_world_deinit(&t);
 }
 
 static void test_lease_restart_keeps_words(void **state)
@@ -776,13 +634,6 @@ int main(void)
 		cmocka_unit_test(test_lease_same_request_has_the_same_answer),
 		cmocka_unit_test(test_lease_death_frees_live_and_cached),
 		cmocka_unit_test(test_lease_death_with_lifetime_pool_leaves_blocks),
-		cmocka_unit_test(test_lease_recall_gives_room_to_a_request),
-		cmocka_unit_test(test_lease_recall_during_a_scan_has_the_next),
-		cmocka_unit_test(test_lease_recall_leaves_cached_and_custody_alone),
-		cmocka_unit_test(test_lease_large_cached_block_is_taken_from_a_stopped_heap),
-		cmocka_unit_test(test_lease_orphans_are_leased_again_first),
-		cmocka_unit_test(test_lease_orphans_that_are_full_hide_no_other),
-		cmocka_unit_test(test_lease_orphans_are_leased_in_a_pool_that_is_used_ill),
 		cmocka_unit_test(test_lease_pins_hold_names_and_frees_by_request),
 		cmocka_unit_test(test_lease_take_and_free_by_request),
 		cmocka_unit_test(test_lease_realloc_by_request),
@@ -791,6 +642,8 @@ int main(void)
 		cmocka_unit_test(test_lease_numbers_wait_for_heaps_that_do_not_tell),
 		cmocka_unit_test(test_lease_numbers_run_out),
 		cmocka_unit_test(test_lease_destroy_counts_slots),
+		cmocka_unit_test(test_lease_destroy_of_a_large_pool_reads_no_words),
+		cmocka_unit_test(test_lease_words_of_a_large_pool_are_not_read_for_each_sentence),
 		cmocka_unit_test(test_lease_restart_keeps_words),
 		cmocka_unit_test(test_lease_stats_add_up),
 		cmocka_unit_test(test_lease_cells_tell_live_slots_from_idle_ones_and_gaps),

@@ -3,6 +3,8 @@
  * Each operation, with the 1st, 2nd, 3rd … of its calls failing, once and from then on: it fails or it succeeds, but what fails
  * has changed nothing, and nothing is left behind: no descriptor, no object, no charge.
  */
+#include <errno.h>
+
 #include "pool/registry.h"
 
 #include "pool_world.h"
@@ -347,12 +349,80 @@ static void test_registry_fails_without_a_trace(void **state)
 	}
 }
 
+#define N_PLACES_MAX 10000u /* far more than room is kept for */
+
+/* However many strangers come when memory is full: there is a place for who can make room. */
+static void test_pool_keeps_a_place_for_who_makes_room(void **state)
+{
+	struct pool_member *strangers[64], *creator, *member;
+	struct pool_identity who;
+	struct world world;
+	struct pool *pool;
+	unsigned n = 0;
+
+	(void)state;
+	world_init(&world);
+	pool = world_pool(&world, 1 << 20);
+	creator = world_join(&world, pool);
+	fault_arm(FAULT_FALLOCATE, 1, true);
+	do {
+		assert_true(n < N_ELEMENTS(strangers));
+		who = world_identity(&world, WORLD_UID + 1);
+	} while (!pool_join(pool, &who, &strangers[n]) && ++n);
+	assert_true(n > 0);
+	for (int i = 0; i < 2; i++) {
+		world_leave(world_join_as(&world, pool, i ? 0 : WORLD_UID));
+		who = world_identity(&world, WORLD_UID + 1);
+		assert_int_equal(pool_join(pool, &who, &member), -ENOSPC); /* nor when it is free again */
+	}
+	fault_disarm();
+	world_leave(world_join_as(&world, pool, WORLD_UID + 1));
+	while (n)
+		world_leave(strangers[--n]);
+	world_leave(creator);
+	world_destroy(pool);
+	world_deinit(&world);
+}
+
+static void test_registry_keeps_a_place_for_who_makes_room(void **state)
+{
+	struct registry_config config = {.budget_bytes = UINT64_MAX, .decay_ms = UINT64_MAX};
+	struct directory_session stranger = {.uid = WORLD_UID + 1}, root = {.uid = 0};
+	struct registry *registry;
+	struct world world;
+	uint32_t first, slot;
+	unsigned n = 1;
+	int n_swept;
+
+	(void)state;
+	world_init(&world); /* for its instance name */
+	config.instance = world.instance;
+	for (int kind = 0; kind < QUOTA_KIND_N; kind++)
+		config.quota_limit[kind] = UINT64_MAX;
+	assert_int_equal(registry_open(&registry, &config, &n_swept), 0);
+	fault_arm(FAULT_FALLOCATE, 1, true);
+	assert_int_equal(registry_add_session(registry, &stranger, &first), 0);
+	while (!registry_add_session(registry, &stranger, &slot))
+		assert_true(n++ < N_PLACES_MAX);
+	assert_int_equal(registry_add_session(registry, &root, &slot), 0);
+	assert_int_equal(registry_add_session(registry, &stranger, &slot), -ENOSPC);
+	registry_remove_session(registry, first);
+	assert_int_equal(registry_add_session(registry, &stranger, &first), -ENOSPC); /* it is the only place */
+	assert_int_equal(registry_add_session(registry, &root, &slot), 0);
+	fault_disarm();
+	assert_int_equal(registry_add_session(registry, &stranger, &slot), 0);
+	registry_close(registry);
+	world_deinit(&world);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_pool_operations_fail_without_a_trace),
 		cmocka_unit_test(test_pool_new_fails_without_a_trace),
 		cmocka_unit_test(test_registry_fails_without_a_trace),
+		cmocka_unit_test(test_pool_keeps_a_place_for_who_makes_room),
+		cmocka_unit_test(test_registry_keeps_a_place_for_who_makes_room),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -11,7 +11,7 @@
 
 struct errand {
 	struct work work;
-	bool stands; /* runs until the gate opens */
+	unsigned stands; /* runs until so many gates are open */
 	bool has_begun, is_done;
 	unsigned place; /* in the order of beginning */
 };
@@ -23,7 +23,7 @@ static struct errand errands[N_WORKS];
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t moved = PTHREAD_COND_INITIALIZER;
-static bool is_open; /* mutex, as are all below */
+static unsigned n_open; /* mutex, as are all below */
 static unsigned n_begun, n_running, n_most;
 
 static void run(struct work *work)
@@ -36,7 +36,7 @@ static void run(struct work *work)
 	if (++n_running > n_most)
 		n_most = n_running;
 	pthread_cond_broadcast(&moved);
-	while (errand->stands && !is_open)
+	while (errand->stands > n_open)
 		pthread_cond_wait(&moved, &mutex);
 	n_running--;
 	pthread_mutex_unlock(&mutex);
@@ -47,7 +47,7 @@ static void done(struct work *work)
 	((struct errand *)work)->is_done = true;
 }
 
-static void start(unsigned i, uint64_t lane, uid_t uid, bool stands)
+static void start(unsigned i, uint64_t lane, uid_t uid, unsigned stands)
 {
 	errands[i] = (struct errand){
 		.work = {.uv = &uv, .mailbox = &mailbox, .lane = lane, .uid = uid, .run = run, .done = done},
@@ -68,7 +68,7 @@ static void wait_for(unsigned n)
 static void open_gate(void)
 {
 	pthread_mutex_lock(&mutex);
-	is_open = true;
+	n_open++;
 	pthread_cond_broadcast(&moved);
 	pthread_mutex_unlock(&mutex);
 }
@@ -88,8 +88,7 @@ static void finish_all(void)
 static int begin(void **state)
 {
 	(void)state;
-	is_open = false;
-	n_begun = n_running = n_most = 0;
+	n_open = n_begun = n_running = n_most = 0;
 	assert_int_equal(workers_init(&workers), 0);
 	assert_int_equal(uv_loop_init(&uv), 0);
 	return mailbox_open(&mailbox, &uv, NULL);
@@ -109,9 +108,9 @@ static void test_workers_lane_holds_up_nobody_else(void **state)
 {
 	(void)state;
 	for (unsigned i = 0; i < N_WORKS - 2; i++)
-		start(i, 7, 1, true);
-	start(N_WORKS - 2, 0, 1, false);
-	start(N_WORKS - 1, 8, 1, false);
+		start(i, 7, 1, 1);
+	start(N_WORKS - 2, 0, 1, 0);
+	start(N_WORKS - 1, 8, 1, 0);
 	finish(N_WORKS - 2); /* while all others stand */
 	finish(N_WORKS - 1);
 	wait_for(WORKERS_PER_LANE + 2);
@@ -124,13 +123,43 @@ static void test_workers_user_holds_up_no_other(void **state)
 {
 	(void)state;
 	for (unsigned i = 0; i < N_WORKS - 1; i++)
-		start(i, 100 + i, 1, true);
-	start(N_WORKS - 1, 7, 2, false);
+		start(i, 100 + i, 1, 1);
+	start(N_WORKS - 1, 7, 2, 0);
 	finish(N_WORKS - 1);
 	wait_for(N_PER_USER + 1);
 	open_gate();
 	finish_all();
 	assert_true(n_most <= N_PER_USER + 1);
+}
+
+/* Each of two has all the work that it may; there is a worker left for a third, and a fourth. */
+static void test_workers_two_users_hold_up_no_third(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < N_WORKS - 2; i++)
+		start(i, 100 + i, 1 + i % 2, 1);
+	start(N_WORKS - 2, 7, 3, 0);
+	finish(N_WORKS - 2);
+	start(N_WORKS - 1, 7, 4, 0);
+	finish(N_WORKS - 1);
+	open_gate();
+	finish_all();
+	assert_true(n_most < WORKERS_N);
+}
+
+/* What one user had is another's when it ends, though none of the same lane or user waits. */
+static void test_workers_room_goes_to_other_users_too(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < N_WORKS; i++)
+		start(i, 100 + i, i < N_PER_USER ? 1 : 2, i < N_PER_USER ? 1 : 2);
+	open_gate();
+	for (unsigned i = 0; i < N_PER_USER; i++)
+		finish(i);
+	uv_run(&uv, UV_RUN_NOWAIT); /* turns that were given meanwhile */
+	wait_for(N_PER_USER + N_PER_USER);
+	open_gate();
+	finish_all();
 }
 
 /* All but one of those that may run stand; in the place of that one the others come, one by one. */
@@ -151,7 +180,7 @@ static void test_workers_cancel_what_waits_only(void **state)
 {
 	(void)state;
 	for (unsigned i = 0; i < N_WORKS; i++)
-		start(i, 7, 1, true);
+		start(i, 7, 1, 1);
 	wait_for(WORKERS_PER_LANE);
 	for (unsigned i = 0; i < N_WORKS; i += 2)
 		assert_int_equal(workers_cancel(&errands[i].work), i >= WORKERS_PER_LANE);
@@ -175,7 +204,7 @@ static void test_workers_lose_none(void **state)
 	for (unsigned round = 0; round < N_ROUNDS; round++) {
 		for (unsigned i = 0; i < N_WORKS; i++) {
 			seed = seed * 1103515245u + 12345u;
-			start(i, seed >> 16 & 3, seed >> 20 & 1, false);
+			start(i, seed >> 16 & 3, seed >> 20 & 3, 0);
 		}
 		finish_all();
 	}
@@ -187,6 +216,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_workers_lane_holds_up_nobody_else, begin, end),
 		cmocka_unit_test_setup_teardown(test_workers_user_holds_up_no_other, begin, end),
+		cmocka_unit_test_setup_teardown(test_workers_two_users_hold_up_no_third, begin, end),
+		cmocka_unit_test_setup_teardown(test_workers_room_goes_to_other_users_too, begin, end),
 		cmocka_unit_test_setup_teardown(test_workers_take_turns_in_order, begin, end),
 		cmocka_unit_test_setup_teardown(test_workers_cancel_what_waits_only, begin, end),
 		cmocka_unit_test_setup_teardown(test_workers_lose_none, begin, end),

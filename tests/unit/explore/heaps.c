@@ -21,7 +21,8 @@ void heaps_init(int client, uint32_t number)
 	heap_init(heaps[client], &map, number, UINT64_C(1) << 30);
 	for (uint32_t i = 0; i < SIZE_CLASS_N; i++)
 		heaps[client]->shelves[i].capacity = 4;
-	heaps[client]->large_limit = 1u << 20;
+	heaps[client]->large_limit = 2 * size_class_bytes(LARGE);
+	heaps[client]->colour = (uint32_t)client; /* the library counts on: no schedule would run the same way again */
 }
 
 void heaps_forget(void)

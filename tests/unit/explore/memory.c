@@ -64,6 +64,7 @@ ssize_t __wrap_pread(int fd, void *to, size_t n, off_t offset);
 ssize_t __wrap_getrandom(void *to, size_t n, unsigned flags);
 time_t __wrap_time(time_t *t);
 int __wrap_clock_gettime(clockid_t clock, struct timespec *ts);
+uid_t __wrap_geteuid(void);
 int __wrap_lease_guard_map(void **guardp, int fd, uint64_t n_bytes, uint8_t **mapp);
 void *__wrap_lease_guard_unmap(void *guard);
 bool __wrap_lease_guard_was_hit(const void *guard);
@@ -244,7 +245,7 @@ int __wrap_ftruncate(int fd, off_t n)
 int __wrap_fstat(int fd, struct stat *st)
 {
 	*st = (struct stat){.st_mode = S_IFREG | 0600,
-			    .st_uid = geteuid(),
+			    .st_uid = __wrap_geteuid(),
 			    .st_nlink = 1,
 			    .st_size = (off_t)object_of(fd)->n_bytes,
 			    .st_blocks = (blkcnt_t)(object_of(fd)->n_bytes / 512)};
@@ -345,6 +346,12 @@ int __wrap_clock_gettime(clockid_t clock, struct timespec *ts)
 	(void)clock;
 	*ts = (struct timespec){.tv_sec = 1700000000};
 	return 0;
+}
+
+/* A system call for each restart of the daemon would be most of what a schedule costs. */
+uid_t __wrap_geteuid(void)
+{
+	return 1000;
 }
 
 /* No client cuts the segment short here. */

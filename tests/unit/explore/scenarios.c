@@ -27,6 +27,11 @@ static bool b_is_over(void)
 	return search_is_over(B);
 }
 
+static bool d_is_over(void)
+{
+	return search_is_over(D);
+}
+
 /* Custody is open to any heap: one that has been told of a slab, by a grant of earlier. */
 static void know(int client, uint32_t size_class, uint32_t id)
 {
@@ -252,6 +257,87 @@ static void a_large_keep(void)
 	act_alloc(A, LARGE);
 }
 
+/* Two slabs, whose slots the heap has in its magazine: as many as it may. */
+static void prepare_two_large(void)
+{
+	uint64_t one, two;
+
+	act_lease(A, LARGE);
+	act_lease(A, LARGE);
+	one = act_alloc(A, LARGE);
+	two = act_alloc(A, LARGE);
+	act_free(A, one);
+	act_free(A, two);
+}
+
+/* And one more that is live. */
+static void prepare_three_large(void)
+{
+	uint64_t one, two;
+
+	act_lease(A, LARGE);
+	act_lease(A, LARGE);
+	act_lease(A, LARGE);
+	truth.mail[0] = act_alloc(A, LARGE);
+	two = act_alloc(A, LARGE);
+	one = act_alloc(A, LARGE);
+	act_free(A, one);
+	act_free(A, two);
+}
+
+static void recall_both(void)
+{
+	daemon_recall(0, true);
+	daemon_recall(1, true);
+}
+
+/*
+ * The word of a slab that was taken is this heap's again, of another slab. What the heap remembers of the first still lies in its
+ * magazine, and leaves it by an alloc, or by a flush of the older half when one more is freed.
+ */
+static void a_small_large(void)
+{
+	act_lease(A, SMALL);
+	act_alloc(A, SMALL);
+	act_alloc(A, LARGE);
+}
+
+static void a_small_flush_small(void)
+{
+	act_lease(A, SMALL);
+	act_alloc(A, SMALL);
+	act_free(A, truth.mail[0]);
+	act_alloc(A, SMALL);
+}
+
+static void a_large_again(void)
+{
+	uint64_t one;
+
+	act_lease(A, LARGE);
+	one = act_alloc(A, LARGE);
+	act_alloc(A, LARGE);
+	act_free(A, one);
+	act_alloc(A, LARGE);
+}
+
+static void b_large(void)
+{
+	act_lease_alloc(B, LARGE);
+}
+
+static void b_large_later(void)
+{
+	search_wait(d_is_over);
+	act_lease_alloc(B, LARGE);
+}
+
+static void d_recall_both_end_a(void)
+{
+	recall_both();
+	end_a();
+}
+
 /* ---- damage ---- */
 
 static void prepare_hole(void)
@@ -269,6 +355,13 @@ static void d_hole_recall(void)
 static const struct scenario scenarios[] = {
 	{"large: alloc, recall, the id in another shape", prepare_large, {a_large, b_other_shape, recall}},
 	{"large: alloc, recall", prepare_large, {a_large_keep, NULL, recall}},
+	{"large: alloc, two recalled, a word again", prepare_two_large, {a_small_large, NULL, recall_both}},
+	{"large: flush, two recalled, a word again", prepare_three_large, {a_small_flush_small, NULL, recall_both}},
+	{"large: alloc, two recalled, the class again", prepare_two_large, {a_large_again, NULL, recall_both}},
+	{"large: a word again, death",
+	 prepare_two_large,
+	 {a_small_large, b_large_later, d_recall_both_end_a},
+	 .kills = 1u << A},
 	{"a hole in the segment", prepare_hole, {NULL, NULL, d_hole_recall}},
 	{"owner, foreign free, recall", prepare_block, {a_alloc_free_flush, b_free_flush, recall}},
 	{"owner, foreign free, recall, the short way", prepare_warm, {a_free_flush, b_free_other_flush, recall}},
@@ -310,6 +403,12 @@ static const struct scenario scenarios[] = {
 	{"leases", prepare_nothing, {a_lease, b_lease, recall}},
 	{"leases, the daemon killed", prepare_nothing, {a_lease, b_lease}, .crashes = 1},
 	{"refill, recall, the daemon killed twice", prepare_slab, {a_alloc, NULL, recall}, .crashes = 2},
+	{"large: a word again, the daemon killed", prepare_two_large, {a_small_large, NULL, recall_both}, .crashes = 1},
+	{"large: the class again, the daemon killed",
+	 prepare_two_large,
+	 {a_large_again, NULL, recall_both},
+	 .crashes = 1},
+	{"large: alloc, recall, its word again", prepare_two_large, {a_small_large, b_large, recall}},
 	{"death, the daemon killed",
 	 prepare_block,
 	 {a_alloc_free_flush, b_take_free, end_a},

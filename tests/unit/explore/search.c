@@ -44,9 +44,9 @@ enum kind {
 struct actor {
 	ucontext_t context;
 	uint8_t *stack;
-	jmp_buf here; /* where it has stopped: without the system calls of swapcontext() */
+	jmp_buf bottom; /* where it begins, */
+	jmp_buf here;	/* and where it has stopped: without the system calls of swapcontext() */
 	/* the rest begins with each schedule */
-	bool has_begun;
 	jmp_buf place; /* where its request begins again */
 	bool is_done, is_dead, is_killed_daemon, is_in_operation;
 	const char *what; /* it will do when it goes on, */
@@ -66,7 +66,7 @@ enum lease_rule lease_test_without;
 static const struct scenario *scenario;
 static struct truth kept_truth;
 static struct actor actors[N_ACTORS];
-static struct actor outside = {.has_begun = true};
+static struct actor outside;
 static int current = NOBODY;
 static int holder = NOBODY; /* whose request the daemon executes */
 static unsigned n_kills, n_crashes;
@@ -203,20 +203,57 @@ static void find_options(struct choice *choice)
 		add(choice, CRASH, holder);
 }
 
+static void enter(int actor);
+
+static void make_context(int actor)
+{
+	ucontext_t *context = &actors[actor].context;
+
+	if (getcontext(context))
+		abort();
+	context->uc_stack.ss_sp = actors[actor].stack;
+	context->uc_stack.ss_size = STACK_BYTES;
+	makecontext(context, (void (*)(void))enter, 1, actor);
+}
+
 #ifdef WITH_ASAN /* which has to be told of stacks */
+#define AT_BOTTOM(actor)   ((void)0)
+#define find_bottom(actor) ((void)0)
+
+static void rewind_to_bottom(int actor)
+{
+	FORGET_STACK(actors[actor].stack);
+	make_context(actor);
+}
+
 static __attribute__((noinline)) void swap(struct actor *from, struct actor *to)
 {
 	swapcontext(&from->context, &to->context);
 }
 #else
+/* What lies on a stack above its bottom is of no more use: so each schedule can begin there again. */
+#define AT_BOTTOM(actor)                            \
+	do {                                        \
+		if (!_setjmp(actors[actor].bottom)) \
+			_longjmp(outside.here, 1);  \
+	} while (0)
+
 static __attribute__((noinline)) void swap(struct actor *from, struct actor *to)
 {
-	if (_setjmp(from->here))
-		return;
-	if (to->has_begun)
+	if (!_setjmp(from->here))
 		_longjmp(to->here, 1);
-	to->has_begun = true;
-	setcontext(&to->context);
+}
+
+static __attribute__((noinline)) void find_bottom(int actor)
+{
+	make_context(actor);
+	if (!_setjmp(outside.here))
+		setcontext(&actors[actor].context);
+}
+
+static void rewind_to_bottom(int actor)
+{
+	memcpy(&actors[actor].here, &actors[actor].bottom, sizeof(jmp_buf));
 }
 #endif
 
@@ -248,6 +285,9 @@ static void take(uint8_t option)
 	if (kind == KILL) {
 		n_kills--;
 		actors[actor].is_dead = true;
+		actors[actor].is_in_operation = false;
+		actors[actor].is_ready = NULL;
+		actors[actor].history = 0; /* nobody will act on what it knew */
 		truth_dies(actor);
 		return;
 	}
@@ -320,7 +360,8 @@ void lease_test_step(const char *what, const volatile void *at)
 		printf("    %c %s %x\n", 'A' + (int)(me - actors), what, (unsigned)value_of(me));
 	if (me->is_killed_daemon) {
 		me->is_killed_daemon = false;
-		FORGET_STACK(me->stack); /* the sanitizer clears that of the thread at a longjmp() */
+		me->history = mix(me->history, CRASH); /* else two points where it was killed would look like one */
+		FORGET_STACK(me->stack);	       /* the sanitizer clears that of the thread at a longjmp() */
 		longjmp(me->place, 1);
 	}
 }
@@ -424,6 +465,7 @@ void search_found(const char *what)
 
 static void enter(int actor)
 {
+	AT_BOTTOM(actor);
 	actors[actor].history = 1; /* it has begun */
 	scenario->actors[actor]();
 	actors[actor].is_done = true;
@@ -431,12 +473,6 @@ static void enter(int actor)
 	actors[actor].history = 0;
 	decide();
 	abort(); /* nobody goes back to who is done */
-}
-
-/* A function of its own: what returns twice is kept from the variables of others. */
-static __attribute__((noinline)) void get_context(ucontext_t *context)
-{
-	getcontext(context);
 }
 
 static void begin(void)
@@ -453,12 +489,10 @@ static void begin(void)
 	for (int i = 0; i < N_ACTORS; i++) {
 		struct actor *actor = &actors[i];
 
-		FORGET_STACK(actor->stack);
-		memset((uint8_t *)actor + offsetof(struct actor, has_begun), 0,
-		       sizeof(*actor) - offsetof(struct actor, has_begun));
+		memset((uint8_t *)actor + offsetof(struct actor, place), 0,
+		       sizeof(*actor) - offsetof(struct actor, place));
 		actor->is_done = !scenario->actors[i];
-		get_context(&actor->context);
-		makecontext(&actor->context, (void (*)(void))enter, 1, i);
+		rewind_to_bottom(i);
 	}
 }
 
@@ -516,8 +550,7 @@ static void make_stacks(void)
 		actors[i].stack = aligned_alloc(4096, STACK_BYTES);
 		if (!actors[i].stack)
 			abort();
-		actors[i].context.uc_stack.ss_sp = actors[i].stack;
-		actors[i].context.uc_stack.ss_size = STACK_BYTES;
+		find_bottom(i);
 	}
 }
 
