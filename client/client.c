@@ -224,8 +224,10 @@ static int find_daemon(const char *path, const char **foundp, char user_path[sta
 
 static int connect_failed(int error, const char *tried)
 {
-	if (error == -ECONNREFUSED || error == -ENOENT || error == -ENAMETOOLONG)
-		return error_set(error == -ENAMETOOLONG ? error : -ECONNREFUSED,
+	if (error == -ENAMETOOLONG)
+		return error_set(error, "connect: %s: the path is too long for a socket; use a shorter one", tried);
+	if (error == -ECONNREFUSED || error == -ENOENT)
+		return error_set(-ECONNREFUSED,
 				 "connect: no daemon answers at %s; start mempoold, or name its socket by "
 				 "MEMPOOL_SOCKET",
 				 tried);
@@ -331,7 +333,7 @@ int mempool_connect(struct mempool_client **out, const char *socket_path)
 	}
 	r = hello(client);
 	if (r) {
-		connection_end(&client->connection);
+		/* no Goodbye, which would wait for a silent daemon once more: a session without pool and lock ends with its connection */
 		client_unref(client);
 		/* it went while it was asked, or came back without a session that had not begun */
 		return r == -EHOSTDOWN || r == -ESTALE ? connect_failed(-ECONNREFUSED, tried) : r;

@@ -17,6 +17,8 @@
 
 /* ---- connect ---- */
 
+#define SILENT "the daemon accepts but does not answer; wait longer with --timeout SECONDS, or look at its log"
+
 static char timed_out_line[256]; /* made beforehand: a signal handler only writes */
 
 static void timed_out(int signal)
@@ -39,14 +41,9 @@ static void timer_start(const struct ctl *ctl, const char *asked)
 {
 	if (ctl->json)
 		snprintf(timed_out_line, sizeof(timed_out_line),
-			 "{\"error\":{\"errno\":%d,\"message\":\"%s: the daemon accepts but does not answer\"}}\n",
-			 ETIMEDOUT, asked);
+			 "{\"error\":{\"errno\":%d,\"message\":\"%s: " SILENT "\"}}\n", ETIMEDOUT, asked);
 	else
-		snprintf(timed_out_line, sizeof(timed_out_line),
-			 "mempoolctl: %s: the daemon accepts but does not answer; wait longer with --timeout SECONDS, "
-			 "or "
-			 "look at its log\n",
-			 asked);
+		snprintf(timed_out_line, sizeof(timed_out_line), "mempoolctl: %s: " SILENT "\n", asked);
 	signal(SIGALRM, timed_out);
 	timer_set(ctl->timeout_ms);
 }
@@ -87,8 +84,11 @@ enum exit_code ctl_connect(struct ctl *ctl, const char *asked)
 				    "--socket",
 				    asked, tried);
 	}
+	if (r == -ETIMEDOUT)
+		return error_report(EXIT_TIMED_OUT, -r, "%s: " SILENT, asked);
 	if (r)
-		return error_of_library(r, NULL, "%s", asked);
+		return error_of_library(r, r == -EACCES ? "choose a socket that you may write to, with --socket" : NULL,
+					"%s", asked);
 	if (ctl->timeout_ms >= 0)
 		r = mempool_set_timeout(ctl->client, ctl->timeout_ms);
 	return r ? error_of_library(r, NULL, "%s", asked) : EXIT_DONE;

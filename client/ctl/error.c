@@ -66,7 +66,7 @@ static const char *hint_of(int r)
 	case EXIT_CORRUPT:
 		return "'mempoolctl check' names what is damaged";
 	case EXIT_TIMED_OUT:
-		return "the daemon is silent; wait longer with --timeout SECONDS, or look at its log";
+		return "wait longer with --timeout SECONDS, or look at its log";
 	case EXIT_DONE:
 	case EXIT_OTHER:
 	case EXIT_USAGE:
@@ -120,7 +120,7 @@ enum exit_code error_report(enum exit_code code, int err, const char *format, ..
 
 enum exit_code error_of_library(int r, const char *hint, const char *asked, ...)
 {
-	char text[LINE_BYTES], what[LINE_BYTES / 4], sentence[LINE_BYTES / 2];
+	char text[LINE_BYTES], what[LINE_BYTES / 4], sentence[LINE_BYTES / 2], *advice;
 	va_list args;
 	size_t n;
 
@@ -133,6 +133,9 @@ enum exit_code error_of_library(int r, const char *hint, const char *asked, ...)
 	n = strlen(sentence);
 	while (n && (sentence[n - 1] == '.' || sentence[n - 1] == '\n'))
 		sentence[--n] = '\0';
+	advice = strstr(sentence, "; see mempool_"); /* for programs */
+	if (advice)
+		*advice = '\0';
 	/* The daemon's sentences have the shape of ours: what was asked: what went wrong; what to do. */
 	if (!hint && !strstr(sentence, "; "))
 		hint = hint_of(r);

@@ -10,8 +10,9 @@
 #include "ctl/viz_picture.h"
 #include "ctl/viz_read.h"
 
-#define WIDTH_MIN 20
-#define WIDTH_MAX 10000
+#define WIDTH_MIN     20
+#define WIDTH_MAX     10000
+#define COLUMN_PIXELS 12 /* about what a column of text takes that is as large as a drawing's */
 
 enum {
 	OPTION_WIDTH = 0x200,
@@ -28,7 +29,8 @@ enum viz_format { /* the library's, and our own */
 };
 
 static const struct argp_option options[] = {
-	{"width", OPTION_WIDTH, "N", 0, "Columns of the map (the terminal's)", 0},
+	{"width", OPTION_WIDTH, "N", 0, "Columns of the map (the terminal's); a drawing has 12 pixels for each (80)",
+	 0},
 	{"format", OPTION_FORMAT, "FORMAT", 0,
 	 "ascii, unicode, json, svg or html (unicode on a terminal that can, else ascii)", 0},
 	{"blocks", OPTION_BLOCKS, NULL, 0, "List each live block too, those in slabs included", 0},
@@ -115,12 +117,16 @@ static void holders_deinit(struct holders *list)
 	free(list->holders);
 }
 
-static int picture(struct ctl *ctl, struct mempool_pool *pool, enum viz_format format, FILE *out)
+static int picture(struct ctl *ctl, struct mempool_pool *pool, const struct viz *viz, FILE *out)
 {
 	CLEANUP(viz_map_deinit) struct viz_map map = {0};
 	CLEANUP(holders_deinit) struct holders list = {0};
 	struct mempool_stats stats;
-	struct viz_picture all = {.name = ctl->args[0], .taken = time(NULL), .map = &map, .stats = &stats};
+	struct viz_picture all = {.name = ctl->args[0],
+				  .taken = time(NULL),
+				  .map = &map,
+				  .stats = &stats,
+				  .width = viz->width ? (unsigned)viz->width * COLUMN_PIXELS : VIZ_WIDTH};
 	int r = mempool_pool_stats(pool, &stats);
 
 	if (!r)
@@ -133,7 +139,7 @@ static int picture(struct ctl *ctl, struct mempool_pool *pool, enum viz_format f
 		return r;
 	all.holders = list.holders;
 	all.n_holders = list.n;
-	if (format == VIZ_SVG)
+	if (viz->format == VIZ_SVG)
 		viz_svg(out, &all);
 	else
 		viz_html(out, &all);
@@ -151,8 +157,7 @@ static enum exit_code draw(struct mempool_pool *pool, struct ctl *ctl, const str
 
 	if (!out)
 		return error_report(EXIT_OTHER, errno, "viz: cannot write to '%s': %s", viz->path, strerror(errno));
-	r = viz->format >= VIZ_SVG ? picture(ctl, pool, viz->format, out)
-				   : mempool_pool_visualize(pool, out, &visualize);
+	r = viz->format >= VIZ_SVG ? picture(ctl, pool, viz, out) : mempool_pool_visualize(pool, out, &visualize);
 	if (r)
 		code = error_of_library(r, NULL, "viz of '%s'", ctl->args[0]);
 	if (viz->path && fclose(out) && !code)
@@ -167,8 +172,6 @@ static enum exit_code viz_run(struct ctl *ctl, int argc, char *argv[])
 	enum exit_code code;
 
 	command_parse(ctl, &viz_command, argc, argv, &viz);
-	if (viz.width && viz.format >= VIZ_SVG)
-		error_usage("viz: --width is for text; a drawing has a size of its own");
 	if (ctl->json && viz.has_format && viz.format != VIZ_JSON)
 		error_usage("viz: --json and another --format contradict each other");
 	code = ctl_open(ctl, "viz", ctl->args[0], &pool); /* before the file: a wrong name empties none */

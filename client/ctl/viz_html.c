@@ -15,11 +15,12 @@ static void write_head(FILE *out, const struct viz_picture *picture)
 	      "content=\"width=device-width\"/>\n<title>Pool ",
 	      out);
 	viz_escape(out, picture->name);
-	fputs("</title>\n<style>\n"
-	      "body{font:15px 'DejaVu Sans',Verdana,sans-serif;color:#222;background:#fff;max-width:960px;margin:1.5em "
-	      "auto;padding:0 "
-	      "1em}\n"
-	      "h1{font-size:1.5em;margin:0}h2{font-size:1.05em;margin:1.2em 0 .4em}\n"
+	fprintf(out,
+		"</title>\n<style>\n"
+		"body{font:15px 'DejaVu Sans',Verdana,sans-serif;color:#222;background:#fff;max-width:%upx;"
+		"margin:1.5em auto;padding:0 1em}\n",
+		picture->width);
+	fputs("h1{font-size:1.5em;margin:0}h2{font-size:1.05em;margin:1.2em 0 .4em}\n"
 	      "time{color:#555}svg{display:block}svg.map{width:100%;height:auto;margin:1em 0}\n"
 	      "table{border-collapse:collapse}td,th{padding:.2em 1.2em .2em 0;text-align:left;vertical-align:middle}\n"
 	      ".r{text-align:right}.side{display:flex;flex-wrap:wrap;gap:0 3em}\n"

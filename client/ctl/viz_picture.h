@@ -21,6 +21,7 @@ struct viz_holder { /* what a session is called */
 struct viz_picture {
 	const char *name;
 	time_t taken;
+	unsigned width; /* of the whole, in pixels: what is drawn is scaled to it */
 	const struct viz_map *map;
 	const struct mempool_stats *stats;
 	const struct viz_holder *holders; /* [n_holders] */
@@ -32,7 +33,7 @@ void viz_html(FILE *out, const struct viz_picture *picture);
 
 /* ---- what both have ---- */
 
-#define VIZ_WIDTH 960 /* of the map, in pixels */
+#define VIZ_WIDTH 960 /* of the map, in its own units; pixels if nobody asks for another width */
 
 /** viz_style() - patterns and classes, for the head of a drawing */
 void viz_style(FILE *out, const struct viz_picture *picture);

@@ -435,14 +435,15 @@ static void draw_figures(FILE *out, const struct viz_picture *picture, int y)
 void viz_svg(FILE *out, const struct viz_picture *picture)
 {
 	size_t n_lines = viz_legend_size(picture), n_gaps = picture->map->n_gaps_kept;
-	int legend_y = 80 + viz_rows_height(picture) + 22, figures_y;
+	int legend_y = 80 + viz_rows_height(picture) + 22, figures_y, high;
 	char clock[64];
 
 	figures_y = legend_y + LINE * (int)((n_lines > n_gaps ? n_lines : n_gaps) + 2);
+	high = figures_y + 6 * LINE + 8;
 	fprintf(out,
-		"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" "
-		"height=\"%d\" viewBox=\"0 0 %d %d\">\n<title>Pool ",
-		VIZ_WIDTH, figures_y + 6 * LINE + 8, VIZ_WIDTH, figures_y + 6 * LINE + 8);
+		"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%u\" "
+		"height=\"%.0f\" viewBox=\"0 0 %d %d\">\n<title>Pool ",
+		picture->width, (double)high * picture->width / VIZ_WIDTH, VIZ_WIDTH, high);
 	viz_escape(out, picture->name);
 	fputs("</title>\n", out);
 	viz_style(out, picture);

@@ -121,6 +121,18 @@ static void say_cached(struct sentence *sentence, struct pool *pool, uint64_t id
 	say(sentence, " is cached, most by pid %d (%.*s)", top.pid, (int)sizeof(top.command), top.command);
 }
 
+/* Where three digits hide why it does not fit: how many bytes are missing. */
+static void say_gap(struct sentence *sentence, uint64_t largest, uint64_t asked)
+{
+	say(sentence, ", the largest gap takes ");
+	say_size(sentence, largest);
+	if (asked > largest && !strcmp(size_text(asked).text, size_text(largest).text)) {
+		say(sentence, ", ");
+		say_size(sentence, asked - largest);
+		say(sentence, " too little");
+	}
+}
+
 static void say_help(struct sentence *sentence, const struct pool *pool, int outcome, uint64_t total)
 {
 	if (outcome == POOL_E_UNBACKED) {
@@ -152,7 +164,7 @@ void pool_explain_full(struct pool *pool, int outcome, uint64_t size, uint64_t a
 	say(&sentence, "%s of %s is free", figures.free ? size_text(figures.free).text : "nothing",
 	    size_text(figures.total).text);
 	if (figures.free)
-		say(&sentence, ", the largest gap takes %s", size_text(figures.largest_free).text);
+		say_gap(&sentence, figures.largest_free, size);
 	if (outcome == POOL_E_UNBACKED) {
 		say(&sentence, ", but the machine has no memory for it (");
 		say_size(&sentence, figures.backed);

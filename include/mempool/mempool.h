@@ -310,7 +310,7 @@ mempool_offset mempool_alloc_aligned(struct mempool_pool *pool, size_t size, siz
  *
  * Of offset 0: allocates. To size 0: EINVAL, and the block stays. After ETIMEDOUT or EHOSTDOWN the block may have shrunk to
  * @size, if that is less than it had. A block with a name or a second hold never moves: EBUSY
- * if it does not fit in place. Only its owner may: EPERM.
+ * if it does not fit in place. Only its owner may, or anyone if it is the pool's: else EPERM.
  * Return: the block's offset now; or 0 with errno set and the block as it was.
  */
 mempool_offset mempool_realloc(struct mempool_pool *pool, mempool_offset offset, size_t size);

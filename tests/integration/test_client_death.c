@@ -2,7 +2,10 @@
 /* Clients and daemons that end, stop or fall silent. */
 #include "client_world.h"
 
+#include <pthread.h>
 #include <signal.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 /* A child that connects, does @what and then waits for ever; the parent goes on when it says so. */
 static pid_t spawn(void (*what)(struct mempool_client *own, struct mempool_pool *mine))
@@ -166,6 +169,64 @@ static void test_dead_daemon_is_told(void **state)
 	daemon_deinit(&other);
 }
 
+struct refuser {
+	int listener, n_after; /* bytes that came after the Hello; less than 0: it went wrong */
+};
+
+/* Refuses the Hello of one client, and then hears it out. */
+static void *refuse(void *arg)
+{
+	static const uint8_t refusal[] = {5, 0, 0, 0, 0x08, 1, 0x10, 0x8d, 1}; /* Reply {id: 1, status: -EPROTO} */
+	struct refuser *refuser = arg;
+	int fd = accept4(refuser->listener, NULL, NULL, SOCK_CLOEXEC);
+	uint8_t bytes[256];
+	ssize_t n;
+
+	refuser->n_after = fd >= 0 && recv(fd, bytes, sizeof(bytes), 0) > 0 &&
+					   send(fd, refusal, sizeof(refusal), 0) == (ssize_t)sizeof(refusal)
+				   ? 0
+				   : -1;
+	while (refuser->n_after >= 0 && (n = recv(fd, bytes, sizeof(bytes), 0))) {
+		refuser->n_after += (int)n;
+		if (n < 0 || shutdown(fd, SHUT_RDWR)) /* who says more than that waits for an answer: there is none */
+			refuser->n_after = -1;
+	}
+	close(fd);
+	return NULL;
+}
+
+/* Nor does it to a silent daemon, where it would wait for the answer as long again as it has waited for that to Hello. */
+static void test_who_has_no_session_says_no_goodbye(void **state)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct refuser refuser = {.listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+	struct mempool_client *none;
+	pthread_t thread;
+
+	(void)state;
+	snprintf(address.sun_path, sizeof(address.sun_path), "%.90s.other", world.socket);
+	assert_int_equal(bind(refuser.listener, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(listen(refuser.listener, 1), 0);
+	assert_int_equal(pthread_create(&thread, NULL, refuse, &refuser), 0);
+	assert_int_equal(mempool_connect(&none, address.sun_path), -EPROTO);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_int_equal(refuser.n_after, 0);
+	close(refuser.listener);
+	unlink(address.sun_path);
+}
+
+static void test_path_too_long_for_a_socket_is_told(void **state)
+{
+	struct mempool_client *none;
+	char path[200];
+
+	(void)state;
+	memset(path, '/', sizeof(path) - 1);
+	path[sizeof(path) - 1] = '\0';
+	assert_int_equal(mempool_connect(&none, path), -ENAMETOOLONG);
+	assert_non_null(strstr(mempool_last_error(), "too long"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -174,6 +235,8 @@ int main(void)
 		TEST(test_client_that_executes_another_program_is_reclaimed),
 		TEST(test_stopped_client_is_not_reclaimed_under),
 		TEST(test_silent_daemon_times_out_and_nothing_is_lost),
+		TEST(test_who_has_no_session_says_no_goodbye),
+		TEST(test_path_too_long_for_a_socket_is_told),
 		TEST(test_dead_daemon_is_told),
 	};
 

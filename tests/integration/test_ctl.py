@@ -12,6 +12,7 @@ import signal
 import socket
 import struct
 import subprocess
+import threading
 import time
 import unittest
 import xml.etree.ElementTree
@@ -84,7 +85,6 @@ class WithoutADaemon(Base):
             (["stats", "--watch", "0"], "between"),
             (["viz", "x", "--width", "3"], "between"),
             (["viz", "x", "--format", "gif"], "ascii|unicode|json|svg|html"),
-            (["viz", "x", "--format", "svg", "--width", "90"], "--width"),
             (["bench", "extra"], "one argument too many"),
             (["bench", "--quick=1"], "takes no value"),
             (["top"], "needs a terminal|has no JSON|is for people"),
@@ -123,7 +123,44 @@ class WithoutADaemon(Base):
                 self.assertEqual(result.code, TIMED_OUT, result)
                 self.assertLess(time.monotonic() - begin, 9)
                 self.assert_one_line(result)
+                self.assertIn("--timeout", result.err)
             self.assertEqual(json.loads(result.err)["error"]["errno"], errno.ETIMEDOUT)
+
+    def test_a_daemon_that_falls_silent_times_out(self):
+        path = os.path.join(daemon.dir.name, "falls-silent")
+        hello = bytes.fromhex("08000000" "0801" "520408011001")  # Reply {id: 1, hello {version: 1, session: 1}}
+
+        def say_hello(listener):
+            with listener.accept()[0] as connection:
+                connection.recv(256)
+                connection.sendall(hello)
+                while connection.recv(256):
+                    pass  # until mempoolctl has gone
+
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            listener.listen(8)
+            listener.settimeout(PATIENCE_S)
+            host = threading.Thread(target=say_hello, args=(listener,))
+            host.start()
+            result = ctl("--socket", path, "--timeout", "0.3", "list")
+            host.join()
+        self.assertEqual(result.code, TIMED_OUT, result)
+        self.assert_one_line(result)
+        self.assertIn("--timeout", result.err)
+        self.assertNotIn("mempool_set_timeout", result.err)  # advice for programs
+
+    @unittest.skipUnless(os.getuid() == 0, "needs root, to be somebody else")
+    def test_a_socket_that_one_may_not_use_is_told(self):
+        path = os.path.join(daemon.dir.name, "not-yours")
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            os.chmod(path, 0o600)
+            listener.listen(8)
+            result = ctl("--socket", path, "ping", user=65534)
+        self.assertEqual(result.code, NOT_ALLOWED, result)
+        self.assert_one_line(result)
+        self.assertRegex(result.err, "not-yours.*--socket")
 
 
 class Pools(Base):
@@ -399,6 +436,15 @@ class Maps(Base):
                 lines = [line for line in lines if name not in line]
                 self.assertLessEqual(max(map(len, lines)), width, lines)
         self.assertIn("\033[", self.ctl("viz", name, "--color", "always").out)
+
+    def test_a_drawing_is_as_wide_as_so_many_columns(self):
+        name = self.pool()
+        for args, wide in (([], 960), (["--width", "40"], 480), (["--width", "160"], 1920)):
+            svg = xml.etree.ElementTree.fromstring(self.ctl("viz", name, "--format", "svg", *args).out)
+            _, _, w, h = map(float, svg.get("viewBox").split())
+            self.assertEqual(int(svg.get("width")), wide)
+            self.assertAlmostEqual(float(svg.get("height")) / wide, h / w, places=2)  # nothing is stretched
+            self.assertIn(f"max-width:{wide}px", self.ctl("viz", name, "--format", "html", *args).out)
 
     def drawing(self, name, form):
         """The SVG as a tree, the HTML page's as well; any of it well-formed."""

@@ -157,6 +157,9 @@ static void test_pool_explains_within_the_buffer_it_got(void **state)
 		"allocating 3.00 MiB in pool \"p\": 145 KiB of 1.00 MiB is free, the largest gap takes 145 "
 		"KiB; held by pid 4711 (test) 879 KiB; free blocks, or create a larger pool: this one was not made "
 		"to grow");
+	pool_explain_full(pool, POOL_E_FULL, world_stats(pool).largest_free + 1, 0, out, sizeof(out));
+	assert_non_null(strstr(out, "allocating 145 KiB in")); /* which would read as if it fitted */
+	assert_non_null(strstr(out, "the largest gap takes 145 KiB, 1 byte too little; held"));
 	pool_explain_full(pool, POOL_E_FULL, 100, 2 << 20, out, sizeof(out));
 	assert_non_null(strstr(out, "100 bytes at a multiple of 2.00 MiB"));
 	pool_explain_full(pool, POOL_E_UNBACKED, 100, 16, out, sizeof(out));

@@ -74,7 +74,8 @@ static char *draw(const struct viz_map *map, void (*how)(FILE *, const struct vi
 {
 	struct viz_holder holder = {.session = 1, .pid = 17};
 	struct mempool_stats stats = {.total = map->end - map->first};
-	struct viz_picture picture = {.name = name, .map = map, .stats = &stats, .holders = &holder, .n_holders = 1};
+	struct viz_picture picture = {
+		.name = name, .width = VIZ_WIDTH, .map = map, .stats = &stats, .holders = &holder, .n_holders = 1};
 	char *text = NULL;
 	FILE *out = open_memstream(&text, n_bytesp);
 
