@@ -3,7 +3,7 @@
  * Happy path: after a few calls in a pool a thread asks for a heap number, and with the session's first comes the lease segment; then
  * the thread's table leads to its heap. Failures: no leases here (small or `lease off` pools): never asked again; no
  * number left: asked again after a while; meanwhile everything goes by request. On close: the heaps are taken out of the tables,
- * threads inside are waited for, then the closer alone has them.
+ * threads inside are waited for, then the closer alone has them; where others have handles, the threads find their heaps again.
  */
 #include "client/heaps.h"
 
@@ -39,7 +39,8 @@ struct heaps {
 	uint32_t n_closers;   /* who wait until nobody is inside, and look at this again then */
 	struct lease_map map; /* base NULL: none yet */
 	struct seat *seats;
-	bool is_flushing;	 /* somebody has emptied the tables, and flushes all seats */
+	bool is_cleared;	 /* somebody has emptied the tables, for a moment: who comes waits */
+	bool is_flushing;	 /* and flushes all seats, or is about to */
 	bool is_over;		 /* the session or the pool is, or nobody ever had a heap here */
 	_Atomic bool is_refused; /* no leases here, ever */
 	_Atomic uint32_t wait;	 /* before a number is asked for again */
@@ -147,6 +148,39 @@ struct heaps *heaps_open(struct mempool_client *client, uint64_t pool, uint8_t *
 	return heaps;
 }
 
+/* For what another thread is about to end. */
+static void let_others_run(void)
+{
+	thread_unlock();
+	sched_yield();
+	thread_lock();
+}
+
+/*
+ * With the lock, which is let go meanwhile: nobody is inside, nor comes in until come_back(). To look for a moment at which nobody is
+ * inside, and to keep nobody out, might take for ever: on a busy machine threads are put to sleep inside most of the time.
+ */
+static void clear(struct heaps *heaps)
+{
+	heaps->n_closers++;
+	while (heaps->is_cleared)
+		let_others_run();
+	heaps->is_cleared = true;
+	thread_take_heaps(heaps->slot);
+	thread_unlock();
+	thread_wait_outside(heaps->slot);
+	thread_lock();
+	heaps->n_closers--;
+}
+
+/* With the lock. Whoever comes first has whichever seat. */
+static void come_back(struct heaps *heaps)
+{
+	for (struct seat *seat = heaps->is_over ? NULL : heaps->seats; seat; seat = seat->next)
+		seat->is_free = true;
+	heaps->is_cleared = false;
+}
+
 /* In a forked child, of its parent's. Until the last handle is closed the slot is no other pool's: the handles would lead there. */
 static void forget(struct heaps *heaps)
 {
@@ -166,9 +200,6 @@ static void forget(struct heaps *heaps)
 
 void heaps_close(struct heaps *heaps)
 {
-	uint32_t slot;
-	bool is_last;
-
 	if (!heaps)
 		return;
 	if (!process_is(heaps->client->generation)) {
@@ -176,21 +207,11 @@ void heaps_close(struct heaps *heaps)
 		return;
 	}
 	thread_lock();
-	slot = heaps->slot;
-	is_last = !--heaps->n_handles;
-	if (is_last) {
-		heaps->n_closers++;
-		thread_take_heaps(slot);
-	}
-	thread_unlock();
-	thread_wait_outside(
-		slot); /* who got in by a handle looks at it until outside, also where others have handles */
-	if (!is_last)
-		return;
-	thread_lock();
-	heaps->n_closers--;
+	heaps->n_handles--;
+	clear(heaps); /* who got in by a handle looks at it until outside, also where others have handles */
 	if (!heaps->n_handles && !heaps->is_over) /* nobody has opened it again meanwhile, nor has the session ended */
 		settle(heaps);
+	come_back(heaps);
 	if (heaps->is_over && is_unused(heaps))
 		heaps_free_all(heaps);
 	thread_unlock();
@@ -306,7 +327,7 @@ static int add_seat(struct heaps *heaps, const struct call *call)
 	seat->heaps = heaps;
 	seat->next = heaps->seats;
 	heaps->seats = seat;
-	seat->is_free = heaps->is_flushing; /* then nobody comes in at this moment */
+	seat->is_free = heaps->is_cleared; /* then nobody comes in at this moment */
 	if (!seat->is_free)
 		sit(seat);
 	return 0;
@@ -354,7 +375,9 @@ static int find_seat(struct heaps *heaps, bool may_ask)
 	if (!process_is(heaps->client->generation) || thread_begin(heaps->client->generation, leave_seat))
 		return HEAP_E_REQUEST; /* which says what is wrong */
 	thread_lock();
-	is_refused = heaps->is_refused || heaps->is_over || heaps->is_flushing;
+	while (heaps->is_cleared && !heaps->is_over)
+		let_others_run();
+	is_refused = heaps->is_refused || heaps->is_over;
 	is_first = !heaps->map.base;
 	if (!is_refused)
 		found = sit_on_free(heaps);
@@ -549,21 +572,15 @@ int heaps_look(struct heaps *heaps, uint64_t offset, uint64_t *bytesp, uint64_t 
 	return r;
 }
 
-/* With the lock, which is let go meanwhile. The threads come back to the same seats afterwards. */
+/* With the lock, which is let go meanwhile. */
 static void flush_all(struct heaps *heaps)
 {
 	heaps->is_flushing = true;
-	heaps->n_closers++;
-	thread_take_heaps(heaps->slot);
-	thread_unlock();
-	thread_wait_outside(heaps->slot);
-	thread_lock();
-	heaps->n_closers--;
-	heaps->is_flushing = false;
-	for (struct seat *seat = heaps->is_over ? NULL : heaps->seats; seat; seat = seat->next) {
+	clear(heaps);
+	for (struct seat *seat = heaps->is_over ? NULL : heaps->seats; seat; seat = seat->next)
 		heap_flush(&seat->heap);
-		seat->is_free = true;
-	}
+	come_back(heaps);
+	heaps->is_flushing = false;
 }
 
 bool heaps_flush(struct heaps *heaps)
@@ -576,11 +593,8 @@ bool heaps_flush(struct heaps *heaps)
 	had_some = heaps->seats;
 	if (had_some && !heaps->is_flushing)
 		flush_all(heaps);
-	while (heaps->is_flushing) { /* another's, which is soon over, does as well */
-		thread_unlock();
-		sched_yield();
-		thread_lock();
-	}
+	while (heaps->is_flushing) /* another's, which is soon over, does as well */
+		let_others_run();
 	thread_unlock();
 	return had_some;
 }
