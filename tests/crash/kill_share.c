@@ -133,7 +133,7 @@ static void inherit(struct kill_me *me, int place, const struct kill_mail *mail,
 
 static void take(struct kill_me *me, int place, struct kill_mail *mail, uint64_t word)
 {
-	uint64_t offset = mail->offset, next = KILL_MAIL_EMPTY;
+	uint64_t offset = mail->offset, next = KILL_MAIL_EMPTY, ended = 0;
 	unsigned worker = word >> 8 & 0xff;
 	uint32_t size = mail->size;
 	int r;
@@ -148,6 +148,7 @@ static void take(struct kill_me *me, int place, struct kill_mail *mail, uint64_t
 		gone_from(sent_by(me, mail, word), mail, mail->is_gift ? 0 : kill_word(mail->tag, KILL_PASSED));
 	} else if (r == -ESTALE && kill_is_dead(me->model, worker, (uint32_t)(word >> 32))) {
 		inherit(me, place, mail, sent_by(me, mail, word));
+		ended = mail->session;
 	} else if (kill_is_full(me, r)) {
 		next = word; /* for another time */
 	} else {
@@ -157,6 +158,7 @@ static void take(struct kill_me *me, int place, struct kill_mail *mail, uint64_t
 	}
 	atomic_store(&mail->word, next); /* others may write to it from now on */
 	kill_end(me, offset, size, r);
+	kill_await_session_end(me, ended); /* until then what it had is not the pool's, and cannot be retained */
 }
 
 /* Its sender's still: whoever has an offset may free it. */
