@@ -14,6 +14,7 @@
 /* ---- storage ---- */
 
 struct heap_slot heap_no_storage[2] = {{.offset = HEAP_FLOOR}, {.offset = HEAP_ROOF}};
+
 bool shelf_find_storage(struct heap *heap, uint32_t size_class)
 {
 	struct magazine *magazine = &heap->magazines[size_class];
