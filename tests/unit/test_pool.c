@@ -54,20 +54,18 @@ static void test_pool_with_bad_options_is_refused(void **state)
 	world_deinit(&world);
 }
 
-static void test_pool_of_1_tib_is_sparse_and_quick(void **state)
+static void test_pool_of_1_tib_is_sparse(void **state)
 {
 	struct pool_options options = world_options(1024 * GIB);
 	struct pool_block low, high;
 	struct pool_member *member;
 	struct world world;
 	struct pool *pool;
-	uint64_t start_ns;
 
 	(void)state;
 	world_init(&world);
-	start_ns = clock_ns(CLOCK_MONOTONIC);
 	pool = world_pool_with(&world, &options);
-	assert_true(clock_ns(CLOCK_MONOTONIC) - start_ns < 1000000000);
+	assert_true(world_stats(pool).backed < 16 << 20);
 	member = world_join(&world, pool);
 	assert_int_equal(pool_alloc(member, 100, 0, POOL_MAY_BLOCK, &low), 0);
 	assert_int_equal(pool_alloc(member, 40000, 0, POOL_MAY_BLOCK, &high), 0); /* large ones from the high end */
@@ -525,12 +523,12 @@ static void test_pool_take_from_an_ending_session_is_stale(void **state)
 	world_deinit(&world);
 }
 
-/* The time of the thread's own, which being preempted does not add to: a step is what holds the mutex. */
+/* A step is what holds the mutex. How long one takes, the benchmark says: here, that the work is cut into many, of a part each. */
 static void test_pool_session_end_of_1e6_blocks_holds_the_mutex_briefly(void **state)
 {
 	struct pool_member *member;
 	struct pool_warning report = {0};
-	uint64_t start_ns, ns, longest_ns = 0, n_steps = 0;
+	uint64_t start_ns, ns, longest_ns = 0, n_steps = 0, n_before, n_most = 0;
 	struct world world;
 	struct pool *pool;
 	bool more;
@@ -542,18 +540,18 @@ static void test_pool_session_end_of_1e6_blocks_holds_the_mutex_briefly(void **s
 	for (int i = 0; i < 1000000; i++)
 		world_alloc(member, 16 + 16 * (i % 3));
 	do {
+		n_before = report.n_blocks;
 		start_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
 		more = pool_leave_step(member, &report);
 		ns = clock_ns(CLOCK_THREAD_CPUTIME_ID) - start_ns;
 		longest_ns = ns > longest_ns ? ns : longest_ns;
+		n_most = report.n_blocks - n_before > n_most ? report.n_blocks - n_before : n_most;
 		n_steps++;
 	} while (more);
-	printf("1e6 blocks ended in %llu steps, the longest %llu us\n", (unsigned long long)n_steps,
-	       (unsigned long long)longest_ns / 1000);
+	printf("1e6 blocks ended in %llu steps, of %llu blocks and %llu us at most\n", (unsigned long long)n_steps,
+	       (unsigned long long)n_most, (unsigned long long)longest_ns / 1000);
 	assert_int_equal(report.n_blocks, 1000000);
-	assert_true(n_steps > 10);
-	/* Sanitizers and a busy machine stretch the last item; a step without an end would be thousands of us. */
-	assert_true(longest_ns < 10000000);
+	assert_true(n_most < 100000); /* which no machine comes to in half a millisecond */
 	world_destroy(pool);
 	world_deinit(&world);
 }
@@ -601,7 +599,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_pool_of_16_bytes_works_to_the_last_granule),
 		cmocka_unit_test(test_pool_with_bad_options_is_refused),
-		cmocka_unit_test(test_pool_of_1_tib_is_sparse_and_quick),
+		cmocka_unit_test(test_pool_of_1_tib_is_sparse),
 		cmocka_unit_test(test_pool_rights_are_a_files),
 		cmocka_unit_test(test_pool_destroyed_with_blocks_warns_and_charges_nobody),
 		cmocka_unit_test(test_pool_empty_is_destroyed_if_empty),
