@@ -115,6 +115,15 @@ static uint32_t find_waited(struct pool *pool)
 	return oldest && since_of(pool, oldest) <= earliest_seen(pool) ? oldest : 0;
 }
 
+/*
+ * Threads that go round many pools count in a line of each. Were it the same line of a page in each, a dozen of them would fill their set
+ * of the first cache.
+ */
+static uint32_t first_number(const struct pool *pool)
+{
+	return 1 + (uint32_t)((pool_id(pool) - 1) % (LEASE_PAGE_BYTES / sizeof(struct lease_heap) - 1));
+}
+
 static int find_number(struct pool *pool, uint32_t *heapp)
 {
 	struct lease *lease = &pool->lease;
@@ -122,7 +131,7 @@ static int find_number(struct pool *pool, uint32_t *heapp)
 	int r;
 
 	if (!heap)
-		heap = lease->n_heaps_high ? lease->n_heaps_high : 1;
+		heap = lease->n_heaps_high ? lease->n_heaps_high : first_number(pool);
 	if (heap >= LEASE_HEAPS_MAX)
 		return POOL_E_NO_HEAP;
 	r = ledger_reserve(&pool->ledger, LEDGER_HEAPS, heap + 1);
