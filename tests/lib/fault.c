@@ -2,26 +2,33 @@
 #include "tests/lib/fault.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 
-static atomic_uint armed_calls, n_until, n_failed;
-static atomic_bool is_persistent;
+#define FOR_EVER UINT_MAX
 
-void fault_arm(unsigned calls, unsigned nth, bool persistent)
+static atomic_uint armed_calls, n_until, n_more, n_failed; /* n_more: that fail after that; FOR_EVER: all */
+
+static void arm(unsigned calls, unsigned nth, unsigned more)
 {
 	atomic_store(&n_until, nth);
 	atomic_store(&n_failed, 0);
-	atomic_store(&is_persistent, persistent);
+	atomic_store(&n_more, more);
 	atomic_store(&armed_calls, calls);
 }
 
-unsigned fault_n_failed(void)
+void fault_arm(unsigned calls, unsigned nth, bool persistent)
 {
-	return atomic_load(&n_failed);
+	arm(calls, nth, persistent ? FOR_EVER : 0);
+}
+
+void fault_arm_some(unsigned calls, unsigned n)
+{
+	arm(calls, 1, n - 1);
 }
 
 unsigned fault_disarm(void)
@@ -30,17 +37,24 @@ unsigned fault_disarm(void)
 	return atomic_load(&n_failed);
 }
 
-/* Two threads may both find one call left: only the one whose exchange succeeds counts it. */
+/* Two threads may both find one call left: only the one whose exchange succeeds counts it. Return: what was there before */
+static unsigned count_down(atomic_uint *count)
+{
+	unsigned left = atomic_load(count);
+
+	while (left && left != FOR_EVER && !atomic_compare_exchange_weak(count, &left, left - 1))
+		;
+	return left;
+}
+
 static bool fails(enum fault_call call)
 {
 	unsigned left;
 
 	if (!(atomic_load(&armed_calls) & call))
 		return false;
-	left = atomic_load(&n_until);
-	while (left && !atomic_compare_exchange_weak(&n_until, &left, left - 1))
-		;
-	if (left > 1 || (!left && !atomic_load(&is_persistent)))
+	left = count_down(&n_until);
+	if (left > 1 || (!left && !count_down(&n_more)))
 		return false;
 	atomic_fetch_add(&n_failed, 1);
 	return true;

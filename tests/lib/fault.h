@@ -21,7 +21,7 @@ enum fault_call {
 
 /** fault_arm() - the @nth call from now on (1: the next) of any in the set @calls fails; with @persistent, all after it too */
 void fault_arm(unsigned calls, unsigned nth, bool persistent);
-/** fault_n_failed() - how many calls failed since fault_arm() */
-unsigned fault_n_failed(void);
+/** fault_arm_some() - the next @n calls of any in the set @calls fail, and no more */
+void fault_arm_some(unsigned calls, unsigned n);
 /** fault_disarm() - Return: how many calls failed since fault_arm() */
 unsigned fault_disarm(void);
