@@ -222,39 +222,30 @@ uint32_t heaps_slot(const struct heaps *heaps)
 	return heaps ? heaps->slot : 0;
 }
 
-/* With the lock. Who comes from now on finds no heap. */
-static struct heaps *begin_end(struct mempool_client *client)
+/* With the lock. */
+static struct heaps *next_to_end(const struct mempool_client *client)
 {
 	struct heaps *heaps = client->heaps;
 
 	while (heaps && heaps->is_over)
 		heaps = heaps->next;
-	if (heaps) {
-		heaps->is_over = true;
-		heaps->n_closers++;
-		thread_take_heaps(heaps->slot);
-	}
 	return heaps;
 }
 
 void heaps_end(struct mempool_client *client)
 {
-	for (;;) {
-		struct heaps *heaps;
+	struct heaps *heaps;
 
-		thread_lock();
-		heaps = begin_end(client);
-		thread_unlock();
-		if (!heaps)
-			return;
-		thread_wait_outside(heaps->slot);
-		thread_lock();
-		heaps->n_closers--;
+	thread_lock();
+	while ((heaps = next_to_end(client))) {
+		heaps->is_over = true; /* who comes from now on finds no heap */
+		clear(heaps);
 		drop_seats(heaps);
+		come_back(heaps);
 		if (is_unused(heaps))
 			heaps_free_all(heaps);
-		thread_unlock();
 	}
+	thread_unlock();
 }
 
 /* ---- the way in ---- */
